@@ -1,0 +1,68 @@
+"""gpunn: neural networks whose every equation is a kernel.
+
+>>> import gpunn
+>>> net = gpunn.Sequential([gpunn.Dense(30, activation="sigmoid"), gpunn.Dense(10)], input_shape=64, seed=0)
+>>> net.layout.count
+2260
+"""
+
+from __future__ import annotations
+
+from ._source_tree import find_kernels
+from .checkpoint import load
+from .device import devices
+from .errors import (
+    ArgumentError,
+    DataError,
+    DeviceError,
+    DivergenceError,
+    FormatError,
+    GpunnError,
+    GpunnWarning,
+    ProgramError,
+    ShapeError,
+    UnknownNameError,
+)
+from .gradients import gradcheck
+from .history import History
+from .layers import Activation, Dense, Flatten, Layer
+from .losses import register_loss
+from .network import Sequential
+from .ops import register_op
+from .optimizers import SGD, Adam, Optimizer
+from .program import Program
+from .training import Callback, Trainer
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SGD",
+    "Activation",
+    "Adam",
+    "ArgumentError",
+    "Callback",
+    "DataError",
+    "Dense",
+    "DeviceError",
+    "DivergenceError",
+    "Flatten",
+    "FormatError",
+    "GpunnError",
+    "GpunnWarning",
+    "History",
+    "Layer",
+    "Optimizer",
+    "Program",
+    "ProgramError",
+    "Sequential",
+    "ShapeError",
+    "Trainer",
+    "UnknownNameError",
+    "devices",
+    "gradcheck",
+    "load",
+    "register_loss",
+    "register_op",
+]
+
+find_kernels()

@@ -1,0 +1,215 @@
+"""Networks and training runs as safetensors files: atomic to write, checked to read, no pickle.
+
+A file holds the tensors by name and, in its metadata under ``gpunn``, one JSON text: what the file is, the
+configuration that rebuilds it, and a SHA-256 over both. The format is documented at
+https://github.com/huggingface/safetensors, so other programs can read the weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_bytes
+
+from .errors import FormatError, GpunnError, unknown_name
+
+__all__ = ["NETWORKS", "File", "build_network", "load", "read", "write"]
+
+FORMAT = 1
+
+Tensors = Mapping[str, NDArray[Any]]
+
+#: Network class name to its builder (config, device); a class enters itself when it is defined.
+NETWORKS: dict[str, Callable[[Mapping[str, Any], str], Any]] = {}
+
+
+class File:
+    """The content of a gpunn file: ``kind`` ("network" or "run"), ``config`` and ``tensors``."""
+
+    def __init__(
+        self, path: Path, kind: str, config: dict[str, Any], tensors: dict[str, NDArray[Any]]
+    ) -> None:
+        self.path = path
+        self.kind = kind
+        self.config = config
+        self.tensors = tensors
+
+    def tensor(self, name: str, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+        """One tensor, or FormatError if it is missing or of another shape or dtype."""
+        array = self.tensors.get(name)
+        if array is None:
+            raise FormatError(f"{self.path}: tensor {name!r} is missing")
+        if array.shape != shape or array.dtype != dtype:
+            raise FormatError(
+                f"{self.path}: tensor {name!r} is {array.dtype} {array.shape}, "
+                f"its configuration says {dtype} {shape}"
+            )
+        return array
+
+
+def write(path: str | os.PathLike[str], kind: str, config: Mapping[str, Any], tensors: Tensors) -> None:
+    """Write a file so that at any moment the old or the new one is whole on disk."""
+    target = Path(path)
+    ready = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    text = json.dumps({"format": FORMAT, "kind": kind, "config": config}, sort_keys=True)
+    about = {"gpunn": text, "sha256": _digest(text, ready)}
+    write_atomically(target, to_bytes(ready, metadata=about))
+
+
+def write_atomically(target: Path, content: bytes) -> None:
+    """Temporary file in the same folder, fsync, rename, fsync of the folder.
+
+    What an earlier, killed save left behind is removed.
+    """
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"cannot save {target}: the folder {target.parent} does not exist")
+    for stale in target.parent.glob(f".{_escape(target.name)}.*.saving"):
+        if not _alive(stale.name.split(".")[-2]):
+            stale.unlink(missing_ok=True)
+    temporary = target.parent / f".{target.name}.{os.getpid()}.saving"
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    if hasattr(os, "O_DIRECTORY"):
+        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _escape(name: str) -> str:
+    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+
+
+def _alive(pid: str) -> bool:
+    """Whether a process of that number, other than this one, still runs (and may still be saving)."""
+    if not pid.isdigit() or int(pid) == os.getpid():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def read(path: str | os.PathLike[str]) -> File:
+    """Read and check a file that :func:`write` wrote.
+
+    Raises
+    ------
+    gpunn.FormatError
+        If the file is damaged, cut short, not safetensors, or not gpunn's.
+    FileNotFoundError
+        If there is none.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise FormatError(f"{target} is a folder, expected a file that gpunn saved")
+    if not target.exists():
+        raise FileNotFoundError(f"no file {target}")
+    try:
+        with safe_open(target, framework="numpy") as file:
+            about = file.metadata() or {}
+            names = list(file.keys())
+            if "gpunn" not in about:
+                raise FormatError(
+                    f"{target} is a safetensors file, but not one of gpunn's: it holds "
+                    f"{', '.join(map(repr, names[:5])) or 'no tensors'} and no 'gpunn' entry"
+                )
+            tensors = {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
+        if isinstance(error, (FormatError, PermissionError)):
+            raise
+        raise FormatError(
+            f"{target} is not a whole safetensors file (damaged, cut, or another format): {error}"
+        ) from error
+    if about.get("sha256") != _digest(about["gpunn"], tensors):
+        raise FormatError(f"{target} is damaged: its content does not match its SHA-256 checksum")
+    return _described(target, about["gpunn"], tensors)
+
+
+def _described(target: Path, text: str, tensors: dict[str, NDArray[Any]]) -> File:
+    try:
+        header = json.loads(text)
+        version, kind, config = header["format"], header["kind"], dict(header["config"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise FormatError(f"{target}: its description cannot be read: {error}") from error
+    if version != FORMAT:
+        raise FormatError(
+            f"{target} has format {version!r}, this version of gpunn reads {FORMAT}: update gpunn"
+        )
+    return File(target, str(kind), config, tensors)
+
+
+def _digest(text: str, tensors: Tensors) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        array = tensors[name]
+        digest.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def build_network(file: File, config: Mapping[str, Any], device: str) -> Any:
+    """Build the network that a configuration describes and copy its parameters in."""
+    name = config.get("class")
+    if name not in NETWORKS:
+        raise unknown_name("network class", name, NETWORKS)
+    try:
+        network = NETWORKS[str(name)](config, device)
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, GpunnError) and not isinstance(error, FormatError):
+            raise FormatError(f"{file.path}: {error}") from error
+        raise FormatError(f"{file.path}: its network cannot be built: {error!r}") from error
+    for key, window in network.parameters.items():
+        network.parameters[key] = file.tensor(key, tuple(window.shape), network.dtype)
+    return network
+
+
+def load(path: str | os.PathLike[str], device: str = "cpu") -> Any:
+    """Load a network from the file of a network or of a training run.
+
+    Parameters
+    ----------
+    path : path
+        What :meth:`gpunn.Sequential.save` or :meth:`gpunn.Trainer.save` wrote.
+    device : str
+        Where the network will live.
+
+    Raises
+    ------
+    gpunn.FormatError
+        If the file is damaged, cut, or not gpunn's.
+
+    Examples
+    --------
+    >>> import gpunn, tempfile, pathlib
+    >>> net = gpunn.Sequential([gpunn.Dense(2)], input_shape=3, seed=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "net.safetensors"
+    ...     net.save(path)
+    ...     again = gpunn.load(path)
+    >>> bool((again.theta == net.theta).all())
+    True
+    """
+    file = read(path)
+    if file.kind not in ("network", "run"):
+        raise FormatError(f"{path} holds a {file.kind!r}, expected a network or a training run")
+    config = file.config if file.kind == "network" else file.config.get("network", {})
+    return build_network(file, config, device)

@@ -1,0 +1,53 @@
+"""What the readers of binary files share: bounded reads, and array shapes that can exist."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from typing import Protocol
+
+__all__ = ["MAX_NDIM", "byte_count", "read_at_most"]
+
+#: The most axes that every supported NumPy can hold (NumPy 2 holds 64).
+MAX_NDIM = 32
+
+_CHUNK = 1 << 20
+
+
+class Readable(Protocol):
+    """Anything with ``read(size)``: an open file, a member of a zip archive, a gzip stream."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes, and none at the end."""
+        ...
+
+
+def read_at_most(stream: Readable, count: int) -> bytearray:
+    """Read `count` bytes, or as many as there are, growing the buffer only as bytes arrive.
+
+    A header may announce terabytes; memory is taken for what the stream delivers, never for what
+    was announced, and no compressed stream is unpacked further than `count` bytes.
+
+    >>> import io
+    >>> read_at_most(io.BytesIO(b"abc"), 10**15)
+    bytearray(b'abc')
+    """
+    payload = bytearray()
+    while len(payload) < count and (chunk := stream.read(min(_CHUNK, count - len(payload)))):
+        payload += chunk
+    return payload
+
+
+def byte_count(shape: Sequence[int], itemsize: int) -> int | None:
+    """The bytes that an array of `shape` takes, or None where NumPy cannot hold such an array.
+
+    >>> byte_count((2, 3), 4), byte_count((0, 2**62, 2**62), 1)
+    (24, None)
+    """
+    if len(shape) > MAX_NDIM or any(size < 0 for size in shape):
+        return None
+    # NumPy refuses a shape whose non-zero axes overflow, even when another axis is 0.
+    if math.prod(max(size, 1) for size in shape) * max(itemsize, 1) > sys.maxsize:
+        return None
+    return math.prod(shape) * itemsize

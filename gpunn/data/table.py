@@ -1,0 +1,384 @@
+"""Tables of numbers in text: comma, semicolon or tab between the cells, one example a row."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import math
+import operator
+import os
+import re
+import warnings
+from array import array
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpunn.data.splits import Dataset, Split, as_target
+from gpunn.errors import ArgumentError, FormatError, unknown_name
+
+__all__ = ["read_csv"]
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
+_NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
+# Surrogates stand for bytes that are not UTF-8.
+_NO_TEXT = re.compile("[\0\udc80-\udcff]")
+_CHUNK = 1 << 20
+_SNIFFED_ROWS = 20
+
+
+def read_csv(
+    path: str | os.PathLike[str],
+    target: int | str | None = -1,
+    delimiter: str | None = None,
+    header: bool | Literal["auto"] = "auto",
+) -> Dataset:
+    """Read a table of numbers from a UTF-8 text file, and one of its columns as the target.
+
+    Every cell but the target's is a finite number; nothing is filled in or left out. Blank lines are
+    skipped, spaces around a cell are dropped, and cells may be quoted as in RFC 4180.
+
+    The target column decides what is learnt:
+
+    - words become int64 labels 0..k-1, with the sorted words as ``classes``;
+    - whole numbers become int64. If they are exactly 0..k-1, each occurring, they are labels with
+      the classes ``"0"``, ..., ``"k-1"``; else ``classes`` is None;
+    - other numbers become float64. A column is whole only if each cell is written so: ``1.0`` is not.
+
+    Parameters
+    ----------
+    path
+        The file. A byte-order mark is allowed.
+    target
+        The column to predict: its name in the header, or its index from 0 (from the end when
+        negative). None reads every column as a feature.
+    delimiter
+        The character between cells. None finds it among tab, semicolon and comma.
+    header
+        Whether the first row names the columns. ``"auto"`` says so if no feature in it is a number
+        and one at least is a word.
+
+    Returns
+    -------
+    Dataset
+        All rows as ``train``: X (n, n_features) float64, y (n,) or None.
+
+    Raises
+    ------
+    FormatError
+        If the file is not such a table; the message names the line and the column, both from 1.
+    UnknownNameError
+        If no column has the name `target`.
+    ArgumentError
+        If an argument cannot be used.
+    FileNotFoundError
+        If there is no such file.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "pets.csv"
+    ...     _ = path.write_text("weight,legs,kind\\n4.5,4,cat\\n0.1,2,bird\\n")
+    ...     pets = read_csv(path, target="kind")
+    >>> pets.train.X
+    array([[4.5, 4. ],
+           [0.1, 2. ]])
+    >>> pets.train.y, pets.classes
+    (array([1, 0]), ('bird', 'cat'))
+    """
+    if header not in (True, False, "auto"):
+        raise ArgumentError(f"header is {header!r}, expected True, False or 'auto'")
+    name = os.fspath(path)
+    quoted = _has_quotes(name)
+    layout = _layout(name, target, _sniff(name) if delimiter is None else _checked(delimiter), header)
+    X, y = (None if quoted else _parse_fast(layout)) or _parse_slow(layout)
+    if y is None:
+        labels, classes = None, None
+    else:
+        labels, classes = as_target(y)
+    stem = Path(name).stem
+    return Dataset(
+        stem,
+        train=Split(X, labels, classes, "train"),
+        classes=classes,
+        description=f"{len(X):,} rows of {X.shape[1]:,} numbers from {Path(name).name}",
+    )
+
+
+@dataclass(frozen=True)
+class _Layout:
+    path: str
+    delimiter: str
+    names: tuple[str, ...] | None
+    header_lines: int
+    first_line: int
+    width: int
+    target: int | None
+    words: bool
+    header: bool | Literal["auto"]
+
+    def place(self, line: int, column: int) -> str:
+        title = f" ({self.names[column]!r})" if self.names else ""
+        return f"{self.path}: line {line}, column {column + 1}{title}"
+
+
+def _has_quotes(path: str) -> bool:
+    """Whether any cell may be quoted; raises if the file is not UTF-8 text."""
+    quotes = False
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        while chunk := file.read(_CHUNK):
+            if "\0" in chunk or (not chunk.isascii() and _NO_TEXT.search(chunk)):
+                file.seek(0)
+                line, fault = next(
+                    (number, found) for number, text in enumerate(file, 1) if (found := _NO_TEXT.search(text))
+                )
+                raise FormatError(
+                    f"{path}: line {line}, character {fault.start() + 1} is the byte "
+                    f"0x{ord(fault[0]) & 0xFF:02x}, expected UTF-8 text: save the file again as UTF-8 "
+                    "(is it UTF-16, or no text at all?)"
+                )
+            quotes = quotes or '"' in chunk
+    return quotes
+
+
+def _checked(delimiter: str) -> str:
+    if len(delimiter) != 1 or delimiter.isalnum() or delimiter in '+-._"\r\n\0':
+        raise ArgumentError(
+            f"delimiter is {delimiter!r}, expected one character that is no part of a number, a word "
+            "or a quotation, such as ',', ';' or '\\t'"
+        )
+    return delimiter
+
+
+def _sniff(path: str) -> str:
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        lines = list(itertools.islice(file, _SNIFFED_ROWS))
+    widths = {
+        candidate: [len(row) for row in csv.reader(lines, delimiter=candidate) if row] for candidate in "\t;,"
+    }
+    for candidate, found in widths.items():
+        if len(set(found)) == 1 and found[0] > 1:
+            return candidate
+    return max(",;\t", key=lambda candidate: max(widths[candidate], default=0))
+
+
+def _rows(path: str, delimiter: str) -> Generator[tuple[int, int, list[str]]]:
+    """The rows that are not blank: their first line, their last line, and their stripped cells."""
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        # csv refuses to skip spaces where the space is the delimiter.
+        reader = csv.reader(file, delimiter=delimiter, skipinitialspace=delimiter != " ", strict=True)
+        start = 1
+        try:
+            for row in reader:
+                cells = [cell.strip() for cell in row]
+                if cells and cells != [""]:
+                    yield start, reader.line_num, cells
+                start = reader.line_num + 1
+        except csv.Error as error:
+            raise FormatError(
+                f"{path}: line {start}: {error}; expected cells separated by {delimiter!r}, each quoted "
+                'as "..." or not at all: look for a quotation mark that is never closed'
+            ) from error
+
+
+def _layout(path: str, target: int | str | None, delimiter: str, header: bool | Literal["auto"]) -> _Layout:
+    with closing(_rows(path, delimiter)) as rows:
+        first, second = next(rows, None), next(rows, None)
+    if first is None:
+        raise FormatError(f"{path}: is empty, expected rows of numbers separated by {delimiter!r}")
+    cells = first[2]
+    index = _target_index(path, target, cells, header)
+    features = [cell for column, cell in enumerate(cells) if column != index]
+    if not features:
+        raise FormatError(
+            f"{path}: line {first[0]} has 1 column, which is the target; expected features beside it: "
+            f"if the cells are not separated by {delimiter!r}, give the delimiter"
+        )
+    named = _is_header(features) if header == "auto" and not isinstance(target, str) else header is not False
+    if not named:
+        words = index is not None and not _is_number(cells[index])
+        return _Layout(path, delimiter, None, 0, first[0], len(cells), index, words, header)
+    if second is None:
+        raise FormatError(f"{path}: holds a header and no rows, expected one row for each example")
+    words = index is not None and index < len(second[2]) and not _is_number(second[2][index])
+    return _Layout(path, delimiter, tuple(cells), first[1], first[0], len(cells), index, words, header)
+
+
+def _target_index(
+    path: str, target: int | str | None, cells: list[str], header: bool | Literal["auto"]
+) -> int | None:
+    if target is None:
+        return None
+    if isinstance(target, str):
+        if header is False:
+            raise ArgumentError(
+                f"target is {target!r} and header is False, expected a header to find the name in: "
+                "give the column's index"
+            )
+        if target not in cells:
+            raise unknown_name("target column", target, cells)
+        if cells.count(target) > 1:
+            raise FormatError(
+                f"{path}: {cells.count(target)} columns are called {target!r}, expected one: "
+                "give the column's index"
+            )
+        return cells.index(target)
+    try:
+        index = operator.index(target)
+    except TypeError as error:
+        raise ArgumentError(f"target is {target!r}, expected a column's name, index, or None") from error
+    if not -len(cells) <= index < len(cells):
+        raise ArgumentError(
+            f"target is column {index}, expected {-len(cells)} to {len(cells) - 1}, since {path} has "
+            f"{len(cells)} columns"
+        )
+    return index % len(cells)
+
+
+def _is_number(cell: str) -> bool:
+    return bool(_NUMBER.fullmatch(cell) or _NOT_FINITE.fullmatch(cell))
+
+
+def _is_header(features: Sequence[str]) -> bool:
+    return any(features) and not any(map(_is_number, features))
+
+
+_Parsed = tuple[NDArray[np.float64], NDArray[Any] | None]
+
+
+def _parse_fast(layout: _Layout) -> _Parsed | None:
+    """The table by NumPy's parser, or None where it stumbles and :func:`_parse_slow` is to say why."""
+    codes: dict[str, int] = {}
+
+    def encode(cell: str) -> int:
+        code = codes.get(cell)
+        if code is None:
+            if not cell.strip() or _is_number(cell.strip()):
+                raise ValueError("a target that is no word among words")
+            code = codes[cell] = len(codes)
+        return code
+
+    words = layout.target is not None and layout.words
+    table = _loadtxt(layout, np.float64, converters={layout.target or 0: encode} if words else None)
+    if table is None or table.shape[1] != layout.width or not _finite(table):
+        return None
+    if layout.target is None:
+        return table, None
+    column = table[:, layout.target]
+    if layout.words:
+        y: NDArray[Any] = np.array([word.strip() for word in codes])[column.astype(np.intp)]
+    else:
+        whole = _loadtxt(layout, np.int64, usecols=[layout.target]) if _may_be_whole(column) else None
+        y = column.copy() if whole is None else whole[:, 0]
+    return np.delete(table, layout.target, axis=1), y
+
+
+def _loadtxt(
+    layout: _Layout,
+    dtype: type[Any],
+    converters: Mapping[int | str, Callable[[str], int]] | None = None,
+    usecols: list[int] | None = None,
+) -> NDArray[Any] | None:
+    with open(layout.path, encoding="utf-8-sig") as file, warnings.catch_warnings():
+        # NumPy 1 takes "1.0" for a whole number, with a warning.
+        warnings.simplefilter("error", DeprecationWarning)
+        for _ in range(layout.header_lines):
+            next(file)
+        try:
+            return np.loadtxt(
+                file,
+                dtype=dtype,
+                comments=None,
+                delimiter=layout.delimiter,
+                converters=converters,
+                usecols=usecols,
+                ndmin=2,
+                encoding="utf-8",
+            )
+        except (ValueError, DeprecationWarning):
+            return None
+
+
+def _finite(table: NDArray[np.float64]) -> bool:
+    # The extremes tell, and need no array of flags.
+    return bool(np.isfinite(table.min()) and np.isfinite(table.max()))
+
+
+def _may_be_whole(column: NDArray[np.float64]) -> bool:
+    return bool(np.all(column == np.rint(column)))
+
+
+def _parse_slow(layout: _Layout) -> _Parsed:
+    """The table row by row: the definition of what a table is, and the source of every complaint."""
+    values = array("d")
+    targets: list[str] = []
+    with closing(_rows(layout.path, layout.delimiter)) as rows:
+        for line, _, cells in itertools.islice(rows, 1 if layout.names else 0, None):
+            if len(cells) != layout.width:
+                raise FormatError(
+                    f"{layout.path}: line {line} has {len(cells)} columns, expected {layout.width} as in "
+                    f"line {layout.first_line}: look for a missing or spare {layout.delimiter!r} in it"
+                )
+            for column, cell in enumerate(cells):
+                if column == layout.target:
+                    _check_target(layout, line, cell)
+                    targets.append(cell)
+                else:
+                    values.append(_value(layout, line, column, cell))
+    features = layout.width - (layout.target is not None)
+    X = np.frombuffer(values, np.float64).reshape(-1, features)
+    if layout.target is None:
+        return X, None
+    if layout.words:
+        return X, np.array(targets)
+    if all(map(_INTEGER.fullmatch, targets)):
+        try:
+            return X, np.array([int(cell) for cell in targets], dtype=np.int64)
+        except (OverflowError, ValueError):
+            pass
+    return X, np.array([float(cell) for cell in targets])
+
+
+def _check_target(layout: _Layout, line: int, cell: str) -> None:
+    column = layout.target or 0
+    if not layout.words:
+        _value(layout, line, column, cell)
+    elif not cell:
+        raise FormatError(
+            f"{layout.place(line, column)} is empty, expected a class: fill the cell in or remove the row"
+        )
+    elif _is_number(cell):
+        raise FormatError(
+            f"{layout.place(line, column)} holds the number {cell!r}, expected a word as in the first row: "
+            "write every target as a number, or every target as a word"
+        )
+
+
+def _value(layout: _Layout, line: int, column: int, cell: str) -> float:
+    if _NUMBER.fullmatch(cell) and math.isfinite(value := float(cell)):
+        return value
+    where = layout.place(line, column)
+    if not cell:
+        raise FormatError(f"{where} is empty, expected a number: fill the cell in or remove the row")
+    if _is_number(cell):
+        raise FormatError(
+            f"{where} holds {cell!r}, expected a finite number: correct the cell or remove the row"
+        )
+    shown = cell if len(cell) <= 40 else cell[:37] + "..."
+    if _DECIMAL_COMMA.fullmatch(cell):
+        remedy = "write the decimal point as a point"
+    elif line == layout.first_line and layout.header == "auto" and layout.names is None:
+        remedy = "if this line names the columns, pass header=True; else write the cell as a number"
+    elif column == layout.target:
+        remedy = "write every target as a number, or every target as a word"
+    else:
+        remedy = "write the cell as a number, remove the column, or make it the target"
+    raise FormatError(f"{where} holds {shown!r}, expected a number: {remedy}")

@@ -1,0 +1,76 @@
+"""Every error gpunn raises on purpose, and how an unknown name is answered.
+
+Each class is a :class:`GpunnError` and also the built-in that a caller would expect, so
+``except ValueError`` keeps working.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "ArgumentError",
+    "DataError",
+    "DeviceError",
+    "DivergenceError",
+    "FormatError",
+    "GpunnError",
+    "GpunnWarning",
+    "ProgramError",
+    "ShapeError",
+    "UnknownNameError",
+    "unknown_name",
+]
+
+
+class GpunnError(Exception):
+    """The base of every error that gpunn raises on purpose."""
+
+
+class GpunnWarning(UserWarning):
+    """Something that will run, but almost surely not as meant."""
+
+
+class ArgumentError(GpunnError, ValueError):
+    """An argument has a value that cannot work (a learning rate of 0, a batch of 0 examples)."""
+
+
+class ShapeError(ArgumentError):
+    """An array has another shape than the network, the layer or the op expects."""
+
+
+class DataError(ArgumentError):
+    """The data cannot be learnt from: empty, not numeric, labels out of range, NaN or infinite."""
+
+
+class UnknownNameError(ArgumentError):
+    """No activation, loss, optimiser, device, ... of that name exists."""
+
+
+class FormatError(ArgumentError):
+    """A file is damaged, cut short, or not of the format it was read as."""
+
+
+class ProgramError(GpunnError, ValueError):
+    """A declared program breaks a rule: a slot read before it is written, an op without an adjoint."""
+
+
+class DeviceError(GpunnError, RuntimeError):
+    """A device was asked for that does not work here; the message says why and what to do."""
+
+
+class DivergenceError(GpunnError, ArithmeticError):
+    """Training produced a loss or weights that are not finite; the last good weights were restored."""
+
+
+def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
+    """The error for a name that is not in a table, with the nearest one that is.
+
+    >>> str(unknown_name("activation", "sigmod", ["relu", "sigmoid"]))
+    "unknown activation 'sigmod': did you mean 'sigmoid'? Known: relu, sigmoid"
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.5)
+    hint = f" did you mean {near[0]!r}?" if near else ""
+    return UnknownNameError(f"unknown {kind} {name!r}:{hint} Known: {', '.join(names) or 'none'}")

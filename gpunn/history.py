@@ -1,0 +1,77 @@
+"""What training remembers of each epoch."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from .checkpoint import write_atomically
+from .errors import FormatError, unknown_name
+
+__all__ = ["History"]
+
+
+class History:
+    """One record an epoch: a mapping with ``epoch``, ``loss``, metrics, ``val_*``, ``seconds``, ``updates``.
+
+    ``loss`` is the mean of the minibatch costs, each taken before its update and weighted by its examples;
+    ``penalty`` (where there is one) is apart from it.
+
+    >>> history = History([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}])
+    >>> history["loss"], history.best("loss")["epoch"], len(history)
+    ([0.5, 0.25], 2, 2)
+    """
+
+    def __init__(
+        self, records: list[dict[str, Any]] | None = None, about: Mapping[str, Any] | None = None
+    ) -> None:
+        self.records: list[dict[str, Any]] = list(records or [])
+        self.about: dict[str, Any] = dict(about or {})
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self.records)
+
+    def __getitem__(self, key: str) -> list[Any]:
+        if key not in self.keys():
+            raise unknown_name("entry of the history", key, self.keys())
+        return [record.get(key) for record in self.records]
+
+    def keys(self) -> list[str]:
+        """The names of all entries, in the order in which they first came."""
+        return list(dict.fromkeys(key for record in self.records for key in record))
+
+    def best(self, key: str) -> dict[str, Any]:
+        """The record with the highest value of a metric, or the lowest of a loss."""
+        lowest = key.removeprefix("val_") in ("loss", "penalty")
+        usable = [record for record in self.records if record.get(key) is not None]
+        if not usable:
+            raise unknown_name("entry of the history", key, self.keys())
+        return (min if lowest else max)(usable, key=lambda record: record[key])
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the records as JSON, atomically."""
+        text = json.dumps({**self.about, "epochs": self.records}, indent=2)
+        write_atomically(Path(path), (text + "\n").encode())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> History:
+        """Read what :meth:`save` wrote; raises :class:`gpunn.FormatError` for anything else."""
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            records = [dict(record) for record in content.pop("epochs")]
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise FormatError(f"{path} is not a history that gpunn saved: {error!r}") from error
+        return cls(records, content)
+
+    def __repr__(self) -> str:
+        lines = []
+        for record in self.records:
+            numbers = [f"{k} {v:.6g}" if isinstance(v, float) else f"{k} {v}" for k, v in record.items()]
+            lines.append("  ".join(numbers))
+        return "\n".join(lines) or "no epochs yet"

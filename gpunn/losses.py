@@ -1,0 +1,190 @@
+"""The costs: a table of rows that say which op computes each one and what it reads.
+
+C is a mean over the batch, Σᵢ wᵢ Cᵢ / Σᵢ wᵢ, so the loss op writes ∂C/∂a already divided by the batch and
+no later op knows the batch size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .errors import ArgumentError, ShapeError, unknown_name
+from .ops import rule
+from .program import Program
+from .slots import Role
+
+__all__ = ["LOSSES", "Loss", "loss_named", "register_loss"]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A cost as gpunn knows it.
+
+    Parameters
+    ----------
+    name : str
+        What ``loss=`` calls it by.
+    op : str
+        The op for targets of the output's shape: (output, t, w?) -> (loss, delta?).
+    labels : {"op", "one_hot", "never"}
+        What 1-D integer targets mean: read by ``labels_op``, turned to one-hot rows, or not allowed.
+    labels_op : str, optional
+        The op for labels.
+    link : str, optional
+        ``"softmax"`` or the name of an activation that the loss takes into itself: it reads z, and the
+        network's last activation must be this one or the identity.
+    """
+
+    name: str
+    op: str
+    labels: Literal["op", "one_hot", "never"] = "never"
+    labels_op: str | None = None
+    link: str | None = None
+
+    def takes_labels(self, outputs: int) -> bool:
+        """Whether 1-D integer targets are class labels for a network with that many outputs."""
+        return self.labels == "op" or (self.labels == "one_hot" and outputs > 1)
+
+    def emit(
+        self,
+        program: Program,
+        output: str,
+        target: str,
+        weight: str | None = None,
+        *,
+        gradient: bool = True,
+    ) -> dict[str, str]:
+        """Emit the cost of ``output`` against ``target``; returns the seed of backpropagation.
+
+        ``target`` is a slot of labels (B,) or of targets (B, n). The cost and Σw go to the slot
+        ``loss``. With ``gradient`` the result is {slot read: slot of ∂C/∂it}, else it is empty.
+        """
+        read = self._reads(program, output)
+        name = self.op
+        if len(program.slots[target].shape) == 1:
+            if self.labels == "op" and self.labels_op:
+                name = self.labels_op
+            else:
+                n_out = program.slots[output].shape[1]
+                target = program.emit(
+                    "one_hot", (target,), N=n_out, label=self.name, roles={"t": Role.TARGET}
+                )
+        outs = {"loss": program.slot("loss", (2,), Role.HYPER, "float64", "C")}
+        seed: dict[str, str] = {}
+        if gradient:
+            slot = program.slots[read]
+            tail = slot.scope.rsplit(".", 1)[-1]
+            with program.scope(slot.scope, program.label):
+                delta = program.slot(
+                    f"{slot.scope or 'output'}.delta",
+                    slot.shape,
+                    Role.ACTIVATION,
+                    symbol=f"δ{tail}" if tail.isdigit() else "δ",
+                )
+            outs["delta"] = delta
+            seed[read] = delta
+        program.emit(name, (read, target, weight), outs, label=f"{self.name} cost")
+        return seed
+
+    def _reads(self, program: Program, output: str) -> str:
+        if len(program.slots[output].shape) != 2:
+            shape = program.slots[output].shape
+            raise ShapeError(
+                f"loss {self.name!r} takes an output (B, n), the network's is {shape}: put a Flatten() last"
+            )
+        if self.link is None:
+            return output
+        last = program.producer(output)
+        name = (
+            None if last is None else last.attrs.get("sigma", last.name if last.name == "softmax" else None)
+        )
+        if name == self.link and last is not None:
+            return str(last.ins[0])
+        if name is not None:
+            raise ArgumentError(
+                f"loss {self.name!r} works on z and applies {self.link} itself: the last activation must be "
+                f"'identity' or {self.link!r}, got {name!r}"
+            )
+        return output
+
+
+LOSSES: dict[str, Loss] = {
+    row.name: row
+    for row in (
+        Loss("quadratic", "quadratic", labels="one_hot"),
+        Loss("mse", "mean_squared_error"),
+        Loss(
+            "cross_entropy",
+            "softmax_cross_entropy_targets",
+            labels="op",
+            labels_op="softmax_cross_entropy",
+            link="softmax",
+        ),
+    )
+}
+
+
+def loss_named(name: str) -> Loss:
+    """The loss of that name, or an error with the nearest name there is.
+
+    >>> loss_named("cross_entropy").link
+    'softmax'
+    """
+    try:
+        return LOSSES[name]
+    except (KeyError, TypeError):
+        raise unknown_name("loss", name, LOSSES) from None
+
+
+def register_loss(
+    name: str,
+    op: str,
+    *,
+    labels: Literal["op", "one_hot", "never"] = "never",
+    labels_op: str | None = None,
+    link: str | None = None,
+) -> Loss:
+    """Add a loss that an op computes (see :func:`gpunn.register_op`).
+
+    Parameters
+    ----------
+    name : str
+        The name that ``loss=`` will take.
+    op : str
+        An op with the signature ``a(B,N) t(B,N) w?(B) -> loss(2):float64 delta?(B,N)``: it writes
+        (C, Σw) and, where ``delta`` is wanted, ∂C/∂a.
+    labels, labels_op, link
+        As in :class:`Loss`.
+
+    Raises
+    ------
+    gpunn.GpunnError
+        For a name that is taken, an op that does not exist or whose signature is another.
+
+    Examples
+    --------
+    >>> import gpunn
+    >>> gpunn.register_loss("halved_mse", "quadratic", labels="one_hot").op
+    'quadratic'
+    >>> del gpunn.losses.LOSSES["halved_mse"]
+    """
+    if name in LOSSES:
+        raise ArgumentError(f"loss {name!r} exists already: choose another name")
+    if labels not in ("op", "one_hot", "never") or (labels == "op") != (labels_op is not None):
+        raise ArgumentError(
+            f"loss {name!r}: labels is {labels!r} and labels_op is {labels_op!r}; expected "
+            "labels='op' with the name of an op, or 'one_hot' or 'never' without one"
+        )
+    for each in filter(None, (op, labels_op)):
+        entry = rule(each)
+        shapes = [operand.dims for operand in entry.outputs]
+        names = [operand.name for operand in entry.outputs]
+        if shapes != [("2",), ("B", "N")] or names != ["loss", "delta"] or len(entry.inputs) != 3:
+            raise ArgumentError(
+                f"loss {name!r}: op {each!r} is {entry.signature!r}, expected three inputs "
+                "(output, target, w?) and -> loss(2):float64 delta?(B,N)"
+            )
+    entry_ = Loss(name, op, labels, labels_op, link)
+    LOSSES[name] = entry_
+    return entry_

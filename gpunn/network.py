@@ -1,0 +1,609 @@
+"""Sequential: a stack of layers on one device, which joins what is declared with what runs it."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import checkpoint, variants
+from .activations import ACTIVATIONS
+from .backends.base import Memory, Runner
+from .batches import Batches, as_inputs, prepare, whole_number
+from .device import backend_for
+from .errors import ArgumentError, ShapeError, unknown_name
+from .initializers import initialize
+from .layers import Activation, Layer, layer_from_config
+from .losses import Loss, loss_named
+from .metrics import Metric, metrics_named
+from .optimizers import Optimizer, optimizer_named
+from .program import Program
+from .training import History, Trainer
+from .variants import Model, Targets
+
+__all__ = ["Parameters", "Sequential", "Text"]
+
+Array = NDArray[Any]
+
+#: Programs kept ready to run, the least recently used dropped first: each has a workspace of its own.
+CACHED_RUNNERS = 8
+
+
+class Text(str):
+    """A string that a notebook or a Python prompt shows as it is."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+class Parameters(MutableMapping[str, Any]):
+    """The parameters by key, each a window of Θ; setting one copies into its window.
+
+    >>> import gpunn
+    >>> net = gpunn.Sequential([gpunn.Dense(2)], input_shape=3, seed=0)
+    >>> net.parameters["layers.0.bias"] = [1, 2]
+    >>> net.parameters["layers.0.bias"]
+    array([1., 2.], dtype=float32)
+    """
+
+    def __init__(self, windows: Mapping[str, Any], assign: Callable[[Any, Array], None]) -> None:
+        self._windows = dict(windows)
+        self._assign = assign
+
+    def __getitem__(self, key: str) -> Any:
+        try:
+            return self._windows[key]
+        except KeyError:
+            raise unknown_name("parameter", key, self._windows) from None
+
+    def __setitem__(self, key: str, values: Any) -> None:
+        window = self[key]
+        array = np.asarray(values)
+        if array.shape != tuple(window.shape) or array.dtype.kind not in "biuf":
+            raise ShapeError(
+                f"parameter {key!r} takes numbers of shape {tuple(window.shape)}, "
+                f"got {array.dtype} {array.shape}"
+            )
+        self._assign(window, array)
+
+    def __delitem__(self, key: str) -> None:
+        raise ArgumentError(f"parameter {key!r} belongs to its layer and cannot be deleted")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._windows)
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{key}: {window.dtype} {tuple(window.shape)}" for key, window in self.items())
+
+
+class Sequential:
+    """A network: layers one after the other, their parameters in one flat Θ on one device.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        From input to output.
+    input_shape : int or tuple of int
+        The shape of one example.
+    device : str
+        ``"cpu"``, ``"auto"``, or a backend's name; see :func:`gpunn.devices`.
+    dtype : {"float32", "float64"}
+        Of parameters and activations.
+    seed : int, optional
+        Of the initial parameters and of the shuffles. ``None`` draws one; ``net.seed`` tells which.
+
+    Raises
+    ------
+    gpunn.GpunnError
+        Names the layer or argument, what came, what was expected.
+
+    Examples
+    --------
+    >>> import gpunn, numpy as np
+    >>> net = gpunn.Sequential(
+    ...     [gpunn.Dense(30, activation="sigmoid"), gpunn.Dense(10, activation="sigmoid")],
+    ...     input_shape=784, seed=0)
+    >>> net.predict(np.zeros((5, 784))).shape
+    (5, 10)
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        input_shape: int | Sequence[int],
+        device: str = "cpu",
+        dtype: str = "float32",
+        seed: int | None = None,
+    ) -> None:
+        self.model = Model(_layers(layers), _shape(input_shape), _dtype(dtype))
+        self.seed = _seed(seed)
+        self.device = device
+        self.backend = backend_for(device)
+        self.loss: str | None = None
+        self.history = History()
+        self.output_shape = variants.output_shape(self.model)
+        program = self.model.forward(1)
+        layout = program.lay_out_parameters()
+        self.layout = layout
+        self.memory: Memory = {"theta": self.backend.zeros((layout.size,), self.dtype)}
+        theta = self.memory["theta"]
+        windows = {
+            key: theta[w.offset : w.offset + w.size].reshape(w.shape) for key, w in layout.windows.items()
+        }
+        self.parameters = Parameters(windows, self.backend.assign)
+        for i, (key, window) in enumerate(layout.windows.items()):
+            drawn = initialize(program.initializers[key], window.shape, (self.seed, 0, i))
+            self.parameters[key] = drawn
+        self._runners: OrderedDict[Hashable, Runner] = OrderedDict()
+
+    # ------------------------------------------------------------------ what it is
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers, from input to output."""
+        return self.model.layers
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one example."""
+        return self.model.input_shape
+
+    @property
+    def dtype(self) -> str:
+        """``"float32"`` or ``"float64"``."""
+        return self.model.dtype
+
+    @property
+    def theta(self) -> Array:
+        """Every parameter in one flat host vector, in key order, without padding; assign to set them all."""
+        parts = [self.backend.download(window).ravel() for window in self.parameters.values()]
+        return np.concatenate(parts) if parts else np.zeros(0, self.dtype)
+
+    @theta.setter
+    def theta(self, values: Any) -> None:
+        vector = np.asarray(values)
+        if vector.shape != (self.layout.count,):
+            raise ShapeError(
+                f"theta has shape {vector.shape}, this network has {self.layout.count} parameters"
+            )
+        at = 0
+        for key, window in self.layout.windows.items():
+            self.parameters[key] = vector[at : at + window.size].reshape(window.shape)
+            at += window.size
+
+    def config(self) -> dict[str, Any]:
+        """What rebuilds this network, parameters aside, as JSON can hold it."""
+        return {
+            "class": "Sequential",
+            "layers": [{"class": type(layer).__name__, "config": layer.config()} for layer in self.layers],
+            "input_shape": list(self.input_shape),
+            "dtype": self.dtype,
+            "seed": self.seed,
+            "loss": self.loss,
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], device: str = "cpu") -> Sequential:
+        """Build a network from :meth:`config`, with parameters drawn anew."""
+        layers = [layer_from_config(entry["class"], entry["config"]) for entry in config["layers"]]
+        network = cls(layers, config["input_shape"], device, config["dtype"], config["seed"])
+        if config.get("loss") is not None:
+            network.loss = loss_named(config["loss"]).name
+        return network
+
+    def __repr__(self) -> str:
+        layers = ", ".join(map(repr, self.layers))
+        return (
+            f"Sequential([{layers}], input_shape={self.input_shape}, device={self.device!r}, "
+            f"dtype={self.dtype!r}, seed={self.seed})"
+        )
+
+    def summary(self) -> Text:
+        """A table of the layers, their output shapes and parameters.
+
+        >>> import gpunn
+        >>> gpunn.Sequential([gpunn.Dense(3, activation="tanh")], input_shape=2, seed=0).summary()
+        layer              output   parameters
+        --------------------------------------
+        input              (2,)              0
+        0 Dense, tanh      (3,)              9
+        --------------------------------------
+        9 parameters, float32, 36 bytes, on cpu
+        """
+        program = self.model.forward(1)
+        rows = [("input", str(self.input_shape), "0")]
+        for i, layer in enumerate(self.layers):
+            shape = variants.output_shape(Model(self.layers[: i + 1], self.input_shape, self.dtype))
+            keys = [key for key in program.parameters if program.slots[key].scope == f"layers.{i}"]
+            count = sum(program.slots[key].size for key in keys)
+            activation = getattr(layer, "activation", None)
+            name = f"{i} {type(layer).__name__}" + (f", {activation}" if activation else "")
+            rows.append((name, str(shape), f"{count:,}"))
+        widths = [max(len(row[0]) for row in [*rows, (" " * 17, "", "")]), max(len(r[1]) for r in rows), 10]
+        widths[1] = max(widths[1], 6)
+        line = "-" * (sum(widths) + 5)
+        table = [f"{a.ljust(widths[0])}  {b.ljust(widths[1])}   {c.rjust(10)}" for a, b, c in rows]
+        head = f"{'layer'.ljust(widths[0])}  {'output'.ljust(widths[1])}   parameters"
+        nbytes = self.layout.count * np.dtype(self.dtype).itemsize
+        foot = f"{self.layout.count:,} parameters, {self.dtype}, {nbytes:,} bytes, on {self.device}"
+        return Text("\n".join([head, line, *table, line, foot]))
+
+    def program(
+        self,
+        loss: str | None = None,
+        optimizer: str | Optimizer = "sgd",
+        batch_size: int = 32,
+        metrics: Sequence[str] = (),
+        targets: str = "auto",
+    ) -> Program:
+        """The program that training runs for one minibatch; without a loss, the one prediction runs.
+
+        ``targets`` is ``"labels"`` (integers), ``"dense"`` (a row an example), or ``"auto"``: labels where
+        the loss takes them. Print it: each line is an equation of the notes.
+        """
+        batch = whole_number("batch_size", batch_size, 1)
+        if loss is None:
+            return variants.prediction(self.model, batch)
+        row = loss_named(loss)
+        if targets not in ("auto", "labels", "dense"):
+            raise unknown_name("kind of targets", targets, ("auto", "labels", "dense"))
+        labels = targets == "labels" or (targets == "auto" and row.takes_labels(self.outputs))
+        return variants.training(
+            self.model,
+            row,
+            optimizer_named(optimizer),
+            batch,
+            metrics=metrics_named(metrics),
+            targets=Targets(labels),
+        )
+
+    # ------------------------------------------------------------------ training
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        loss: str,
+        optimizer: str | Optimizer = "sgd",
+        batch_size: int = 32,
+        epochs: int = 1,
+        validation_data: tuple[Any, Any] | None = None,
+        metrics: Sequence[str] = (),
+        shuffle: bool = True,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        callbacks: Sequence[Any] = (),
+        verbose: int = 1,
+    ) -> History:
+        """Train by minibatches; a fresh optimiser and a fresh epoch count at each call.
+
+        Parameters
+        ----------
+        X : array (n, *input_shape)
+            The examples, any numeric dtype; converted once.
+        y : array
+            1-D integers: class labels, where the loss takes them; else (n, n_out), or (n,) for one output.
+        loss : str
+            ``"quadratic"``, ``"mse"``, ``"cross_entropy"``, or one that was registered.
+        optimizer : str or Optimizer
+            Such as ``gpunn.SGD(lr=3.0)``.
+        batch_size, epochs : int
+            A last partial batch is trained on too.
+        validation_data : (X, y), optional
+            Evaluated after each epoch.
+        metrics : sequence of str
+            Such as ``("accuracy",)``; on the training data they are taken before each update.
+        shuffle : bool
+            Draw a new permutation each epoch, a function of (seed, epoch) alone.
+        sample_weight : array (n,), optional
+            C = Σ wᵢ Cᵢ / Σ wᵢ over a minibatch.
+        class_weight : mapping or "balanced", optional
+            A weight for each label, multiplied with ``sample_weight``.
+        callbacks : sequence
+            :class:`gpunn.Callback` objects, or functions of (trainer, record) called after each epoch.
+        verbose : int
+            0 for silence, 1 for a progress bar and a line an epoch.
+
+        Returns
+        -------
+        History
+            Per epoch: loss, penalty, metrics, validation, seconds, updates. Also kept as ``net.history``.
+
+        Raises
+        ------
+        gpunn.GpunnError
+            For data or arguments that cannot work.
+        gpunn.DivergenceError
+            If a loss or a weight is not finite: names the step and the op; the weights are those of the
+            last good epoch.
+        KeyboardInterrupt
+            After Ctrl-C, at the end of a minibatch: the network is usable, ``net.history`` complete so far.
+        """
+        trainer = Trainer(self, loss=loss, optimizer=optimizer, batch_size=batch_size, metrics=metrics)
+        self.history = trainer.history
+        return trainer.fit(
+            X,
+            y,
+            epochs=epochs,
+            validation_data=validation_data,
+            shuffle=shuffle,
+            sample_weight=sample_weight,
+            class_weight=class_weight,
+            callbacks=callbacks,
+            verbose=verbose,
+        )
+
+    # ------------------------------------------------------------------ using
+
+    def predict(self, X: Any, batch_size: int = 1024) -> Array:
+        """The output a for each example: (n, *output_shape), of the network's dtype."""
+        inputs = as_inputs(X, self.model, empty=True)
+        size = min(whole_number("batch_size", batch_size, 1), max(1, len(inputs)))
+        result = np.empty((len(inputs), *self.output_shape), self.dtype)
+        for start in range(0, len(inputs), size):
+            rows = slice(start, min(start + size, len(inputs)))
+            runner = self._runner(
+                ("prediction", rows.stop - rows.start), variants.prediction, rows.stop - rows.start
+            )
+            runner.write("x", inputs[rows])
+            runner.run()
+            result[rows] = runner.read(runner.program.marks["output"])
+        return result
+
+    def predict_proba(self, X: Any, batch_size: int = 1024) -> Array:
+        """The probabilities of the classes, (n, n_out).
+
+        The output itself where the last activation is softmax or sigmoid; softmax of the output where the
+        network was trained with cross-entropy on z.
+
+        Raises
+        ------
+        gpunn.ArgumentError
+            Where the output is no probability.
+        """
+        program = self.model.forward(1)
+        last = program.producer(program.marks["output"])
+        name = None if last is None else last.attrs.get("sigma", last.name)
+        output = self.predict(X, batch_size)
+        if name in ("softmax", "sigmoid"):
+            return output
+        link = loss_named(self.loss).link if self.loss else None
+        if link != "softmax" or name in ACTIVATIONS:
+            shown = name if name in ACTIVATIONS else "identity"
+            raise ArgumentError(
+                f"the output is no probability: the last activation is {shown!r} and the loss it was trained "
+                f"with is {self.loss!r}; use softmax or sigmoid, or train with 'cross_entropy'"
+            )
+        top = Sequential([Activation("softmax")], self.output_shape, self.device, self.dtype, seed=0)
+        return top.predict(output, batch_size)
+
+    def evaluate(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        loss: str | None = None,
+        metrics: Sequence[str] = (),
+        sample_weight: Any = None,
+        batch_size: int = 1024,
+    ) -> dict[str, float]:
+        """The mean loss and the metrics over a data set of any size.
+
+        Returns
+        -------
+        dict
+            ``"loss"`` and one entry a metric.
+
+        Raises
+        ------
+        gpunn.DataError
+            If the data are empty, or hold NaN or infinity.
+        """
+        row = self._loss(loss)
+        batches = self._prepare(X, y, row, sample_weight)
+        return self.evaluate_batches(batches, row, metrics_named(metrics), batch_size)
+
+    def evaluate_batches(
+        self, batches: Batches, loss: Loss, metrics: Sequence[Metric], batch_size: int = 1024
+    ) -> dict[str, float]:
+        """:meth:`evaluate` for data that are on the device already."""
+        size = min(whole_number("batch_size", batch_size, 1), batches.count)
+        memory: Memory = {"theta": self.memory["theta"]}
+        order = self.backend.upload(np.arange(batches.count), "int64")
+        names = [metric.name for metric in metrics]
+        sums: Runner | None = None
+        for rows, steps in ((size, batches.count // size), (batches.count % size, 1)):
+            if rows:
+                program = variants.evaluation(
+                    self.model, loss, rows, metrics=metrics, targets=batches.targets
+                )
+                sums = self.backend.load(program, memory)
+                sums.bind(perm=order, **batches.data)
+                sums.run(steps)
+        assert sums is not None
+        total = sums.read("loss_sum")
+        result = {"loss": float(total[0] / total[1])}
+        if not np.isfinite(result["loss"]):
+            batches.scan("evaluate")
+        for metric, name in zip(metrics, names, strict=True):
+            result[name] = float(sums.read(metric.slot)[0] / batches.count)
+        return result
+
+    # ------------------------------------------------------------------ looking inside
+
+    def gradients(
+        self, X: Any, y: Any, *, loss: str | None = None, sample_weight: Any = None
+    ) -> dict[str, Array]:
+        """∂C/∂parameter of the mean cost over (X, y), by parameter key; no penalty, evaluation mode.
+
+        Source: Nielsen, Neural Networks and Deep Learning, equations (BP3) and (BP4).
+
+        >>> import gpunn
+        >>> net = gpunn.Sequential([gpunn.Dense(1)], input_shape=2, dtype="float64", seed=0)
+        >>> net.theta = [0, 0, 0]
+        >>> net.gradients([[1.0, 2.0]], [3.0], loss="quadratic")["layers.0.weights"]
+        array([[-3., -6.]])
+        """
+        gradients = {key: np.zeros(window.shape) for key, window in self.layout.windows.items()}
+        for runner, _, share in self._inspect(X, y, loss, sample_weight):
+            for key, total in gradients.items():
+                if f"grad.{key}" in runner.program.slots:
+                    total += share * runner.read(f"grad.{key}")
+        return {key: total.astype(self.dtype) for key, total in gradients.items()}
+
+    def errors(
+        self, X: Any, y: Any, *, loss: str | None = None, sample_weight: Any = None
+    ) -> dict[str, Array]:
+        """δ = ∂C/∂z of every layer with parameters: ``{"layers.0": (n, n_0), ...}``.
+
+        C is the mean cost over (X, y): n times a row is the δ of that example alone, as in the notes.
+        Source: Nielsen, Neural Networks and Deep Learning, equations (BP1) and (BP2).
+        """
+        parts: dict[str, list[Array]] = {}
+        for runner, _, share in self._inspect(X, y, loss, sample_weight):
+            for mark, slot in runner.program.marks.items():
+                if mark.startswith("layers."):
+                    parts.setdefault(mark, []).append(np.asarray(share * runner.read(slot), self.dtype))
+        order = sorted(parts, key=lambda mark: int(mark.split(".")[1]))
+        return {mark: np.concatenate(parts[mark]) for mark in order}
+
+    def jacobian(self, x: Any) -> Array:
+        """∂output/∂input at one example, (*output_shape, *input_shape), or at each of several, (n, ...)."""
+        array = np.asarray(x)
+        single = array.shape == self.input_shape
+        inputs = as_inputs(array[None] if single else array, self.model, "x", empty=True)
+        outputs = int(np.prod(self.output_shape))
+        runner = self._runner(("jacobian",), variants.jacobian, outputs)
+        marks = runner.program.marks
+        seed = np.eye(outputs, dtype=self.dtype).reshape(outputs, *self.output_shape)
+        result = np.empty((len(inputs), outputs, *self.input_shape), self.dtype)
+        for i, row in enumerate(inputs):
+            runner.write(marks["x"], row)
+            runner.write(marks["seed"], seed)
+            runner.run()
+            result[i] = runner.read(marks["gradient"])
+        result = result.reshape(len(inputs), *self.output_shape, *self.input_shape)
+        return result[0] if single else result
+
+    def _inspect(
+        self, X: Any, y: Any, loss: str | None, sample_weight: Any, size: int = 4096
+    ) -> Iterator[tuple[Runner, float, float]]:
+        """Run the inspection program over chunks; yields (runner, cost, share of the whole)."""
+        row = self._loss(loss)
+        batches = self._prepare(X, y, row, sample_weight)
+        data, count = batches.data, batches.count
+        mass = float(np.sum(data["weights"], dtype=np.float64)) if "weights" in data else float(count)
+        for start in range(0, count, size):
+            rows = slice(start, min(start + size, count))
+            n = rows.stop - start
+            key = ("inspection", row.name, n, batches.targets)
+            runner = self._runner(key, variants.inspection, row, n, targets=batches.targets)
+            marks = runner.program.marks
+            runner.write(marks["x"], data["X"][rows])
+            runner.write(marks["target"], data["T"][rows])
+            if "weight" in marks:
+                runner.write(marks["weight"], data["weights"][rows])
+            runner.run()
+            cost, part = runner.read("loss")
+            if not np.isfinite(cost):
+                batches.scan("the data")
+            yield runner, float(cost), float(part) / mass
+
+    # ------------------------------------------------------------------ moving and saving
+
+    def to(self, device: str, dtype: str | None = None) -> Sequential:
+        """A new network on that device (and of that dtype) with the same parameters."""
+        other = Sequential(self.layers, self.input_shape, device, dtype or self.dtype, self.seed)
+        other.loss = self.loss
+        other.theta = self.theta
+        return other
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save as safetensors, atomically: at any moment the old or the new file is whole on disk."""
+        checkpoint.write(path, "network", self.config(), self.tensors())
+
+    def tensors(self) -> dict[str, Array]:
+        """A copy of each parameter on the host, by key."""
+        return {key: self.backend.download(window) for key, window in self.parameters.items()}
+
+    # ------------------------------------------------------------------ inside
+
+    @property
+    def outputs(self) -> int:
+        """The number of outputs of one example."""
+        return int(np.prod(self.output_shape))
+
+    def _loss(self, name: str | None) -> Loss:
+        if name is None and self.loss is None:
+            raise ArgumentError("loss is missing, and this network was not trained with one: give loss='...'")
+        return loss_named(str(name or self.loss))
+
+    def _prepare(
+        self,
+        X: Any,
+        y: Any,
+        loss: Loss,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        names: tuple[str, str] = ("X", "y"),
+    ) -> Batches:
+        return prepare(self.backend, self.model, loss, self.outputs, X, y, sample_weight, class_weight, names)
+
+    def _runner(self, key: Hashable, declare: Callable[..., Program], *args: Any, **kwargs: Any) -> Runner:
+        if key in self._runners:
+            self._runners.move_to_end(key)
+        else:
+            self._runners[key] = self.backend.load(declare(self.model, *args, **kwargs), self.memory)
+            while len(self._runners) > CACHED_RUNNERS:
+                self._runners.popitem(last=False)
+        return self._runners[key]
+
+
+def _layers(layers: Any) -> tuple[Layer, ...]:
+    if isinstance(layers, Layer) or not isinstance(layers, Sequence) or isinstance(layers, str) or not layers:
+        raise ArgumentError(f"layers is {layers!r}, expected a list of layers such as [gpunn.Dense(10)]")
+    for i, layer in enumerate(layers):
+        if not isinstance(layer, Layer):
+            hint = f": write {layer.__name__}(...)" if isinstance(layer, type) else ""
+            raise ArgumentError(f"layer {i} is {layer!r}, expected a gpunn.Layer{hint}")
+    return tuple(layers)
+
+
+def _shape(input_shape: Any) -> tuple[int, ...]:
+    given = tuple(input_shape) if isinstance(input_shape, (list, tuple)) else (input_shape,)
+    if not given:
+        raise ArgumentError(
+            "input_shape is empty, expected the shape of one example, such as 784 or (28, 28)"
+        )
+    return tuple(whole_number("input_shape", size, 1) for size in given)
+
+
+def _dtype(dtype: Any) -> str:
+    try:
+        name = str(np.dtype(dtype).name)
+    except TypeError:
+        name = str(dtype)
+    if dtype is None:
+        name = "None"
+    if name not in ("float32", "float64"):
+        raise unknown_name("dtype", name, ("float32", "float64"))
+    return name
+
+
+def _seed(seed: Any) -> int:
+    if seed is None:
+        return int(np.random.SeedSequence().generate_state(1, np.uint32)[0])
+    return whole_number("seed", seed, 0)
+
+
+checkpoint.NETWORKS["Sequential"] = Sequential.from_config

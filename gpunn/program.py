@@ -1,0 +1,592 @@
+"""A program: a flat list of ops over named slots, declared once and run by any backend.
+
+Layers emit the forward ops, a loss emits the cost, :meth:`Program.backpropagate` appends the adjoints in
+reverse (the four equations), an optimiser appends the update. Nothing here holds an array.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from .arena import Layout, Plan, lay_out, plan_workspace
+from .errors import ProgramError, ShapeError, unknown_name
+from .fusion import Pattern, fuse_ops
+from .ops import Operand, Shape, rule
+from .slots import WORKSPACE, Op, Role, Slot
+
+__all__ = ["WORKSPACE", "Op", "Program", "Role", "Slot"]
+
+
+class Program:
+    """An ordered list of ops over named slots.
+
+    Parameters
+    ----------
+    dtype : {"float32", "float64"}
+        The dtype of every slot that does not name another.
+    title : str
+        Shown above the printed table.
+
+    Examples
+    --------
+    >>> from gpunn.program import Program, Role
+    >>> p = Program()
+    >>> x = p.slot("x", (10, 784), Role.INPUT)
+    >>> with p.scope("layers.0", "layer 0 Dense"):
+    ...     W = p.parameter("weights", (30, 784), "normal")
+    ...     b = p.parameter("bias", (30,), "normal", weight=False)
+    ...     z = p.emit("linear", (x, W, b))
+    ...     a = p.emit("activate", (z,), sigma="sigmoid")
+    >>> p.slots[a].shape, [op.name for op in p.ops]
+    ((10, 30), ['linear', 'activate'])
+    """
+
+    def __init__(self, dtype: str = "float32", title: str = "") -> None:
+        self.dtype = dtype
+        self.title = title
+        self.slots: dict[str, Slot] = {}
+        self.ops: list[Op] = []
+        self.pinned: set[str] = set()
+        self.elided: set[str] = set()
+        self.initializers: dict[str, Any] = {}
+        self.layout: Layout | None = None
+        self.marks: dict[str, str] = {}
+        self._weights: dict[str, bool] = {}
+        self._scope = ""
+        self._label = ""
+        self._index = ""
+
+    # ------------------------------------------------------------------ declaring
+
+    def slot(
+        self,
+        name: str,
+        shape: Sequence[int | None],
+        role: Role,
+        dtype: str | None = None,
+        symbol: str | None = None,
+        *,
+        base: str | None = None,
+        offset: int = 0,
+    ) -> str:
+        """Declare a slot; returns its name. The same declaration twice is one slot."""
+        made = Slot(name, tuple(shape), dtype or self.dtype, role, symbol or name, self._scope, base, offset)
+        if name in self.slots and self.slots[name] != made:
+            raise ProgramError(f"slot {name!r} is declared twice: as {self.slots[name]} and as {made}")
+        self.slots[name] = made
+        return name
+
+    def parameter(self, name: str, shape: Sequence[int], initializer: Any, *, weight: bool = True) -> str:
+        """Declare a parameter of the present scope; ``weight`` says whether penalties act on it.
+
+        Its symbol is the first letter of its name, upper case for a weight: W0, b0.
+        """
+        key = f"{self._scope}.{name}" if self._scope else name
+        if self.layout is not None:
+            raise ProgramError(
+                f"parameter {key!r} comes after Θ was laid out: layers emit before everything else"
+            )
+        if math.prod(shape) == 0:
+            raise ShapeError(f"{self._label or key}: parameter {name!r} would be empty, shape {tuple(shape)}")
+        letter = name[0].upper() if weight else name[0]
+        self.slot(key, shape, Role.PARAMETER, symbol=f"{letter}{self._index}")
+        self.initializers[key] = initializer
+        self._weights[key] = weight
+        return key
+
+    def view(self, of: str, shape: Sequence[int | None]) -> str:
+        """The same elements in another shape, without a copy (Flatten).
+
+        >>> p = Program()
+        >>> x = p.slot("x", (10, 28, 28), Role.INPUT)
+        >>> p.slots[p.view(x, (10, 784))].base
+        'x'
+        """
+        source = self.slots[of]
+        if source.shape == tuple(shape):
+            return of
+        if math.prod(d or 0 for d in shape) != source.size:
+            raise ShapeError(f"{self._label}: cannot view {of} of shape {source.shape} as {tuple(shape)}")
+        name = f"{of}.{'x'.join(map(str, shape))}"
+        base = self.root(of)
+        self.slots[name] = replace(source, name=name, shape=tuple(shape), base=base)
+        return name
+
+    @contextmanager
+    def scope(self, prefix: str, label: str) -> Iterator[None]:
+        """Names and labels of what is declared inside: ``layers.0`` and ``layer 0 Dense``."""
+        before = self._scope, self._label, self._index
+        self._scope, self._label = prefix, label
+        tail = prefix.rsplit(".", 1)[-1]
+        self._index = tail if tail.isdigit() else ""
+        try:
+            yield
+        finally:
+            self._scope, self._label, self._index = before
+
+    def emit(
+        self,
+        name: str,
+        ins: Sequence[str | None] = (),
+        outs: Mapping[str, str] | None = None,
+        *,
+        label: str | None = None,
+        roles: Mapping[str, Role] | None = None,
+        **attrs: Any,
+    ) -> Any:
+        """Append an op; returns its first output slot, or a tuple where it has several.
+
+        Parameters
+        ----------
+        name : str
+            An op of the vocabulary.
+        ins : sequence of slot names
+            In the order of the signature; ``None`` (or nothing, at the end) for an optional one.
+        outs : mapping of operand to slot, optional
+            Existing slots to write. The other outputs are declared as new activations; optional ones
+            that are not given stay absent.
+        attrs
+            Attributes; a letter of the signature (``B=10``) fixes a size.
+
+        Raises
+        ------
+        gpunn.ShapeError
+            Names the layer, the operand, the shape that came and the shape that was expected.
+        """
+        entry = rule(name)
+        outs = dict(outs or {})
+        label = label if label is not None else (f"{self._label}: forward" if self._label else "")
+        where = f"{label}: {name}" if label else name
+        if unknown := set(outs) - {operand.name for operand in entry.outputs}:
+            raise unknown_name(f"output of {name}", unknown.pop(), (o.name for o in entry.outputs))
+        padded = (*ins, *[None] * (len(entry.inputs) - len(ins)))
+        for slot in (*padded, *outs.values()):
+            if slot is not None and slot not in self.slots:
+                raise unknown_name(f"slot of {where}", slot, self.slots)
+        letters = entry.letters
+        kept = {key: value for key, value in attrs.items() if key not in letters}
+        if entry.attributes is not None:
+            entry.attributes(**{key: value for key, value in kept.items() if key != "accumulate"})
+        given = [self.slots[s].shape if s else None for s in padded]
+        given += [self.slots[outs[o.name]].shape if o.name in outs else None for o in entry.outputs]
+        shapes = entry.resolve(given, attrs, label)
+        written = []
+        for operand in entry.outputs:
+            slot = outs.get(operand.name)
+            if slot is None and not operand.optional:
+                dtype = self._dtype_of(operand, entry.inputs, padded)
+                role = (roles or {}).get(operand.name, Role.ACTIVATION)
+                slot = self._fresh(operand.name, shapes[operand.name] or (), role, dtype)
+            written.append(slot)
+        op = Op(name, padded, tuple(written), kept, label)
+        for operand, slot in zip((*entry.inputs, *entry.outputs), (*op.ins, *op.outs), strict=True):
+            want = self._dtype_of(operand, entry.inputs, padded)
+            if slot is not None and want != "any" and self.slots[slot].dtype != want:
+                raise ProgramError(
+                    f"{where}: {operand.name} has dtype {self.slots[slot].dtype}, expected {want}"
+                )
+        self.ops.append(op)
+        return op.outs[0] if len(op.outs) == 1 else op.outs
+
+    def _dtype_of(self, operand: Operand, inputs: Sequence[Operand], ins: Sequence[str | None]) -> str:
+        if operand.dtype is None:
+            return self.dtype
+        if operand.dtype.startswith("="):
+            other = [o.name for o in inputs].index(operand.dtype[1:])
+            return self.slots[str(ins[other])].dtype
+        return operand.dtype
+
+    def _fresh(self, operand: str, shape: Shape, role: Role, dtype: str) -> str:
+        stem = f"{self._scope}.{operand}" if self._scope else operand
+        name, number = stem, 1
+        while name in self.slots:
+            number += 1
+            name = f"{stem}.{number}"
+        greek = {"delta": "δ"}.get(operand, operand)
+        return self.slot(name, shape, role, dtype, f"{greek}{self._index}" + "′" * (number - 1))
+
+    def lay_out_parameters(self) -> Layout:
+        """Make Θ: after the forward ops, every parameter becomes a window of the slot ``theta``."""
+        if self.layout is None:
+            keys = {
+                key: (tuple(d or 0 for d in self.slots[key].shape), is_weight)
+                for key, is_weight in self._weights.items()
+            }
+            self.layout = lay_out(keys, np.dtype(self.dtype).itemsize)
+            with self.scope("", ""):
+                self.slot("theta", (self.layout.size,), Role.PARAMETER, symbol="Θ")
+            for key, window in self.layout.windows.items():
+                self.slots[key] = replace(self.slots[key], base="theta", offset=window.offset)
+        return self.layout
+
+    def gradient(self, key: str) -> str:
+        """The slot of ∂C/∂parameter: the same window of ∇Θ."""
+        layout = self.lay_out_parameters()
+        window = layout.windows[key]
+        with self.scope("", ""):
+            base = self.slot("grad", (layout.size,), Role.GRADIENT, symbol="∇C")
+            symbol = f"∂C/∂{self.slots[key].symbol}"
+            return self.slot(
+                f"grad.{key}", window.shape, Role.GRADIENT, symbol=symbol, base=base, offset=window.offset
+            )
+
+    def pin(self, *slots: str) -> None:
+        """Keep these slots' content until the step ends, whatever else wants their place."""
+        for slot in slots:
+            if slot not in self.slots:
+                raise unknown_name("slot", slot, self.slots)
+        self.pinned.update(slots)
+
+    # ------------------------------------------------------------------ asking
+
+    def root(self, slot: str) -> str:
+        """The slot that owns the memory of this one."""
+        base = self.slots[slot].base
+        return slot if base is None else self.root(base)
+
+    def overlap(self, one: str, other: str) -> bool:
+        """Whether two slots share elements."""
+        if self.root(one) != self.root(other):
+            return False
+        a, b = self.slots[one], self.slots[other]
+        whole = a.base is None or b.base is None
+        return whole or (a.offset < b.offset + b.size and b.offset < a.offset + a.size)
+
+    def touches(self, slots: Iterable[str], others: Iterable[str]) -> bool:
+        """Whether any of ``slots`` shares elements with any of ``others``."""
+        others = tuple(others)
+        return any(self.overlap(s, o) for s in slots for o in others)
+
+    def producer(self, slot: str) -> Op | None:
+        """The last op that writes exactly this slot."""
+        return next((op for op in reversed(self.ops) if slot in op.writes), None)
+
+    @property
+    def label(self) -> str:
+        """The label of the scope being declared, for error messages."""
+        return self._label or self.title or "program"
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The parameter keys, in key order."""
+        return tuple(self._weights)
+
+    # ------------------------------------------------------------------ transforming
+
+    def backpropagate(
+        self, seeds: Mapping[str, str], wrt: Sequence[str] = (), *, parameters: bool = True
+    ) -> dict[str, str]:
+        """Append the adjoints of the forward ops, last first: the reversed network.
+
+        Parameters
+        ----------
+        seeds : mapping of slot to slot
+            Forward slot to the slot that holds ∂C/∂slot already (what a loss wrote).
+        wrt : sequence of slots
+            Inputs whose ∂C/∂input is wanted beside the parameters'.
+        parameters : bool
+            Whether the parameters' gradients are wanted at all.
+
+        Returns
+        -------
+        dict
+            Forward slot to the slot that holds its error in the end. Where an op works in place, a and z
+            share one slot, which holds ∂C/∂z = δ when the step is done.
+
+        Raises
+        ------
+        gpunn.ProgramError
+            If an op on the way has no adjoint.
+        """
+        self.lay_out_parameters()
+        walk = _Backward(self, seeds, wrt, parameters)
+        for op in reversed(self.ops.copy()):
+            entry = rule(op.name)
+            if not any(s is not None and walk.has_error(s) for s in op.outs):
+                continue
+            if not any(walk.needs(s) for s in op.ins if s is not None):
+                continue
+            if entry.adjoint is None:
+                raise ProgramError(
+                    f"{op.label or op.name}: op {op.name!r} has no adjoint, and the error has to pass it: "
+                    f"register it with adjoint=..."
+                )
+            with self.scope(_scope_of(self, op), op.label.removesuffix(": forward")):
+                walk.label = op.label.removesuffix(": forward") + ": backward"
+                entry.adjoint(walk, op)
+        return dict(walk.errors)
+
+    def prune(self) -> None:
+        """Drop the ops whose results nobody reads (a softmax that the loss has taken into itself)."""
+        live = {self.root(s) for s in self.pinned}
+        kept: list[Op] = []
+        for op in reversed(self.ops):
+            outs = {self.root(s) for s in op.writes}
+            if outs & live or any(self.slots[s].role not in WORKSPACE for s in outs):
+                kept.append(op)
+                live |= {self.root(s) for s in op.reads}
+        self.ops = kept[::-1]
+
+    def fuse(self, patterns: Sequence[Pattern]) -> Program:
+        """A new program in which the ops that the patterns name run as one; see :mod:`gpunn.fusion`.
+
+        Slots that no op reads or writes any more are listed in ``elided``.
+        """
+        fused = self.copy()
+        fused.ops = fuse_ops(
+            self.ops,
+            patterns,
+            touches=self.touches,
+            split=fused._split_by_window,
+            disposable=self._disposable,
+        )
+        fused.elided |= _used(self.ops) - _used(fused.ops)
+        return fused
+
+    def _disposable(self, slot: str) -> bool:
+        roles = (Role.ACTIVATION, Role.INPUT, Role.TARGET, Role.GRADIENT)
+        return self.slots[slot].role in roles and not self.touches([slot], self.pinned)
+
+    def _split_by_window(self, op: Op) -> list[Op]:
+        """One op over flat Θ as an op for each parameter's window (its padding is zero and stays so)."""
+        if not rule(op.name).elementwise or self.layout is None:
+            return [op]
+        pieces = []
+        for key, window in self.layout.windows.items():
+            inside = {s: self._window_of(s, key) for s in (*op.ins, *op.outs) if s}
+            attrs = dict(op.attrs)
+            if "weights" in attrs:
+                attrs["weights"] = max(0, min(window.size, attrs["weights"] - window.offset))
+            ins, outs = (tuple(inside[s] if s else None for s in side) for side in (op.ins, op.outs))
+            pieces.append(replace(op, ins=ins, outs=outs, attrs=attrs, label=f"{op.label} of {key}"))
+        return pieces
+
+    def _window_of(self, slot: str, key: str) -> str:
+        """The window of a flat slot that belongs to one parameter, itself flat."""
+        whole = self.slots[slot]
+        assert self.layout is not None
+        if whole.shape != (self.layout.size,):
+            return slot
+        window = self.layout.windows[key]
+        symbol = self.slots[key].symbol if slot == "theta" else f"{whole.symbol}[{self.slots[key].symbol}]"
+        name = f"{slot}[{key}]"
+        self.slots[name] = replace(
+            whole, name=name, shape=(window.size,), symbol=symbol, base=slot, offset=window.offset
+        )
+        return name
+
+    def copy(self) -> Program:
+        """A program of its own with the same slots and ops."""
+        other = Program(self.dtype, self.title)
+        other.slots, other.ops = dict(self.slots), list(self.ops)
+        other.pinned, other.elided = set(self.pinned), set(self.elided)
+        other.initializers, other.layout = dict(self.initializers), self.layout
+        other.marks, other._weights = dict(self.marks), dict(self._weights)
+        return other
+
+    # ------------------------------------------------------------------ before a run
+
+    def check(self) -> None:
+        """Raise ProgramError if an op reads an activation that nothing has written."""
+        written: set[str] = set()
+        for position, op in enumerate(self.ops):
+            for slot in op.reads:
+                root = self.root(slot)
+                if self.slots[root].role is Role.ACTIVATION and root not in written:
+                    raise ProgramError(
+                        f"op {position} ({op.label or op.name}) reads {slot!r} before any op has written it"
+                    )
+            written |= {self.root(s) for s in op.writes}
+
+    def plan(self) -> Plan:
+        """Offsets of the workspace slots, reusing the place of every slot that nobody reads any more."""
+        end = len(self.ops)
+        pinned = {self.root(s) for s in self.pinned}
+        life: dict[str, tuple[int, int]] = {}
+        for position, op in enumerate(self.ops):
+            for slot in (*op.ins, *op.outs):
+                if slot is not None:
+                    root = self.root(slot)
+                    first = life.get(root, (position, 0))[0]
+                    life[root] = (first, position)
+        produced = {self.root(s) for op in self.ops for s in op.writes - op.reads}
+        wanted = []
+        for name, made in self.slots.items():
+            if made.base is None and made.role in WORKSPACE and (name in life or name in pinned):
+                first, last = life.get(name, (0, end))
+                from_outside = name not in produced
+                wanted.append(
+                    (name, made.nbytes, -1 if from_outside else first, end if name in pinned else last)
+                )
+        return plan_workspace(wanted)
+
+    # ------------------------------------------------------------------ printing
+
+    def __str__(self) -> str:
+        rows = [("#", "equation", "op", "formula", "writes", "label")]
+        output_error: set[str] = set()
+        for position, op in enumerate(self.ops):
+            equation = self._equation(op, output_error)
+            written = ", ".join(
+                f"{self.slots[s].symbol} {_show(self.slots[s].shape)}"
+                for s in dict.fromkeys(op.outs)
+                if s and self.slots[s].role in WORKSPACE | {Role.PARAMETER, Role.GRADIENT}
+            )
+            rows.append((str(position), equation, op.name, self.formula(op), written, op.label))
+        widths = [max(len(row[i]) for row in rows) for i in range(5)]
+        lines = [
+            "  ".join(
+                [
+                    row[0].rjust(widths[0]),
+                    *[c.ljust(w) for c, w in zip(row[1:5], widths[1:], strict=True)],
+                    row[5],
+                ]
+            )
+            for row in rows
+        ]
+        lines.insert(1, "-" * max(len(line) for line in lines))
+        return "\n".join(line.rstrip() for line in [*self._heading(), *lines])
+
+    def _heading(self) -> list[str]:
+        parameters = f"{self.layout.count:,} parameters" if self.layout else "no parameters"
+        heading = f"{len(self.ops)} ops, {parameters}, {self.dtype}, workspace {self.plan().nbytes:,} bytes"
+        return [f"{self.title}: {heading}" if self.title else heading]
+
+    def _equation(self, op: Op, output_error: set[str]) -> str:
+        if op.parts:
+            return "+".join(dict.fromkeys(self._equation(part, output_error) for part in op.parts))
+        equation = rule(op.name).equation
+        if equation == "loss":
+            output_error |= {s for s in op.outs[1:] if s}
+        elif equation == "BP2" and op.outs and op.outs[0] in output_error:
+            return "BP1"
+        return equation
+
+    def formula(self, op: Op) -> str:
+        """The op's mathematics with this program's symbols in it.
+
+        >>> p = Program()
+        >>> x, W, b = (p.slot(n, s, Role.INPUT) for n, s in (("x", (2, 3)), ("W", (4, 3)), ("b", (4,))))
+        >>> _ = p.emit("linear", (x, W, b))
+        >>> p.formula(p.ops[0])
+        'z = x Wᵀ + b'
+        """
+        if op.parts:
+            return "; ".join(self.formula(part) for part in op.parts)
+        entry = rule(op.name)
+        names = {
+            operand.name: self.slots[slot].symbol if slot else "·"
+            for operand, slot in zip((*entry.inputs, *entry.outputs), (*op.ins, *op.outs), strict=True)
+        }
+        text = entry.formula.format_map(names)
+        if "sigma" in op.attrs:
+            text = text.replace("σ", str(op.attrs["sigma"]))
+        return text.replace(" = ", " += ", 1) if op.attrs.get("accumulate") else text
+
+
+def _used(ops: Iterable[Op]) -> set[str]:
+    return {s for op in ops for s in (*op.ins, *op.outs) if s}
+
+
+def _show(shape: Shape) -> str:
+    return (
+        "(" + ", ".join("n" if d is None else str(d) for d in shape) + ("," if len(shape) == 1 else "") + ")"
+    )
+
+
+def _scope_of(program: Program, op: Op) -> str:
+    return next((program.slots[s].scope for s in op.outs if s is not None), "")
+
+
+class _Backward:
+    """The state of one walk back through the program: which slot holds the error of which."""
+
+    def __init__(
+        self, program: Program, seeds: Mapping[str, str], wrt: Sequence[str], parameters: bool
+    ) -> None:
+        self.program = program
+        self.parameters = parameters
+        self.label = ""
+        self.errors: dict[str, str] = {}
+        for slot, seed in seeds.items():
+            root = program.root(slot)
+            self.errors[root] = program.view(seed, program.slots[root].shape)
+        self.wanted = {program.root(s) for s in wrt}
+        for op in program.ops:
+            if rule(op.name).equation in ("forward", "loss") and any(self.needs(s) for s in op.ins if s):
+                self.wanted |= {program.root(s) for s in op.outs if s}
+
+    def needs(self, slot: str | None) -> bool:
+        if slot is None:
+            return False
+        if self.program.slots[slot].role is Role.PARAMETER:
+            return self.parameters
+        return self.program.root(slot) in self.wanted
+
+    def has_error(self, slot: str) -> bool:
+        return self.program.root(slot) in self.errors
+
+    def error(self, slot: str | None) -> str:
+        root = self.program.root(str(slot))
+        if root not in self.errors:
+            raise ProgramError(f"{self.label}: no error has reached {slot!r}")
+        error = self.errors[root]
+        shape = self.program.slots[str(slot)].shape
+        return error if slot == root else self.program.view(error, shape)
+
+    def send(self, op: str, ins: Sequence[str], to: str | None, **attrs: Any) -> None:
+        program, slot = self.program, str(to)
+        if program.slots[slot].role is Role.PARAMETER:
+            key, target = f"grad.{slot}", program.gradient(slot)
+        else:
+            key = program.root(slot)
+            target = ""
+        again = key in self.errors
+        if not again:
+            self.errors[key] = target or self._declare(key)
+        if not target:
+            target = self.error(slot)
+        entry = rule(op)
+        (output,) = [o.name for o in entry.outputs]
+        if not again:
+            program.emit(op, ins, {output: target}, label=self.label, **attrs)
+        elif entry.accumulates:
+            program.emit(op, ins, {output: target}, label=self.label, accumulate=True, **attrs)
+        else:
+            term = program.emit(op, ins, label=self.label, **attrs)
+            program.emit("copy", (term,), {"v": target}, label=self.label, accumulate=True)
+
+    def rewrite(
+        self, op: str, ins: Sequence[str], error_of: str | None, to: str | None, **attrs: Any
+    ) -> None:
+        if not self.needs(to):
+            return
+        program, slot = self.program, str(to)
+        delta = self.error(error_of)
+        (output,) = [o.name for o in rule(op).outputs]
+        program.emit(op, ins, {output: delta}, label=self.label, **attrs)
+        root = program.root(slot)
+        if root in self.errors:
+            program.emit("copy", (delta,), {"v": self.error(slot)}, label=self.label, accumulate=True)
+        elif root == slot:
+            self.errors[root] = delta
+        else:
+            self.errors[root] = program.view(delta, program.slots[root].shape)
+
+    def _declare(self, root: str) -> str:
+        program = self.program
+        slot = program.slots[root]
+        name, number = (f"{slot.scope}.delta" if slot.scope else f"{root}.delta"), 1
+        stem = name
+        while name in program.slots:
+            number += 1
+            name = f"{stem}.{number}"
+        tail = slot.scope.rsplit(".", 1)[-1]
+        symbol = f"δ{tail}" if tail.isdigit() else f"∂C/∂{slot.symbol}"
+        return program.slot(name, slot.shape, Role.ACTIVATION, slot.dtype, symbol + "′" * (number - 1))
