@@ -422,8 +422,8 @@ class Trainer:
         elif {key: self._pass.get(key) for key in now} != now:
             raise ArgumentError(
                 f"epoch {self.epochs_done + 1} was stopped after {self._position()} of "
-                f"{self._pass.get('count')} examples (shuffle={self._pass.get('shuffle')}); to go on, give the "
-                f"same data and shuffle, got {batches.count} examples (shuffle={bool(shuffle)})"
+                f"{self._pass.get('count')} examples (shuffle={self._pass.get('shuffle')}); to go on, give "
+                f"the same data and shuffle, got {batches.count} examples (shuffle={bool(shuffle)})"
             )
         if not shuffle:
             return np.arange(batches.count)
@@ -513,8 +513,8 @@ class Trainer:
         self._restore(kept)
         raise DivergenceError(
             f"training diverged at step {number} (epoch {self.epochs_done + 1}): {found}. "
-            f"The last good weights are back. Lower lr (now {self.optimizer.lr:g}), scale the inputs, or start "
-            f"from smaller weights"
+            f"The last good weights are back. Lower lr (now {self.optimizer.lr:g}), scale the inputs, or "
+            f"start from smaller weights"
         )
 
     def _replay_runner(self, batches: Batches, data: Mapping[str, Any], keep_all: bool = False) -> Runner:

@@ -35,6 +35,11 @@ BETA1, BETA2, EPSILON = HYPER["beta1"], HYPER["beta2"], HYPER["epsilon"]
 POWER1, POWER2 = HYPER["beta1_power"], HYPER["beta2_power"]
 
 
+#: 0 and 1 by dtype code: an operand of the array's own dtype halves the cost of a call on a small array.
+ZERO = {code: np.zeros((), code) for code in "fd"}
+ONE = {code: np.ones((), code) for code in "fd"}
+
+
 def kernel(scratch: str = "") -> Callable[[Kernel], Kernel]:
     """Enter a function into the table of kernels under its own name."""
 
@@ -59,7 +64,7 @@ def _range(n: int) -> Array:
 def gather(X: Array, perm: Array, cursor: Array, x: Array) -> None:
     """Rows perm[cursor : cursor + B] of X; mode "clip" is what lets take() write straight into x."""
     start = cursor.item()
-    np.take(X, perm[start : start + len(x)], axis=0, out=x, mode="clip")
+    X.take(perm[start : start + len(x)], axis=0, out=x, mode="clip")
 
 
 @kernel()
@@ -84,11 +89,13 @@ def _identity(z: Array, a: Array, s: Array, mask: Array) -> None:
 
 def _sigmoid(z: Array, a: Array, s: Array, mask: Array) -> None:
     """e = exp(−|z|); 1/(1 + e) for z ≥ 0, e/(1 + e) below: no overflow, no cancellation."""
-    np.copysign(z, -1, out=a)
+    one = ONE[z.dtype.char]
+    np.abs(z, out=a)
+    np.negative(a, out=a)
     np.exp(a, out=a)
-    np.add(a, 1, out=s)
-    np.greater_equal(z, 0, out=mask)
-    np.copyto(a, 1, where=mask)
+    np.add(a, one, out=s)
+    np.greater_equal(z, ZERO[z.dtype.char], out=mask)
+    np.putmask(a, mask, one)
     np.divide(a, s, out=a)
 
 
@@ -97,7 +104,7 @@ def _tanh(z: Array, a: Array, s: Array, mask: Array) -> None:
 
 
 def _relu(z: Array, a: Array, s: Array, mask: Array) -> None:
-    np.maximum(z, 0, out=a)
+    np.maximum(z, ZERO[z.dtype.char], out=a)
 
 
 #: σ over arrays: (z, out, a scratch array like z, a mask like z). The twins of ``activations.py``.
@@ -146,37 +153,53 @@ def _mean(rows: Array, w: Array | None, loss: Array) -> Array | float:
     return np.divide(w[:, None], mass, dtype=np.float64) if mass else 0.0
 
 
+def _scaled(d: Array, scale: Array | float, delta: Array) -> None:
+    """δ = scale d; the product in float64, then one cast, is what NumPy does fastest."""
+    np.multiply(d, scale, out=d)
+    np.copyto(delta, d, casting="same_kind")
+
+
 def _squared(
-    a: Array, t: Array, w: Array | None, loss: Array, delta: Array | None, d: Array, r: Array, factor: float
+    a: Array, t: Array, w: Array | None, loss: Array, delta: Array | None, d: Array, e: Array, factor: float
 ) -> None:
-    np.subtract(a, t, out=d, dtype=np.float64)
-    np.einsum("ij,ij->i", d, d, out=r)
-    np.multiply(r, factor / 2, out=r)
-    scale = _mean(r, w, loss)
+    """Cᵢ = ½ factor ‖aᵢ − tᵢ‖²."""
+    np.copyto(d, a)
+    np.copyto(e, t)
+    np.subtract(d, e, out=d)
+    scale: Array | float = 1 / len(d)
+    if w is None:
+        loss[0] = 0.5 * factor * scale * float(np.vdot(d, d))
+        loss[1] = len(d)
+    else:
+        np.multiply(d, d, out=e)
+        rows = np.add.reduce(e, axis=1)
+        np.multiply(rows, 0.5 * factor, out=rows)
+        scale = _mean(rows, w, loss)
     if delta is not None:
-        np.multiply(d, np.multiply(scale, factor), out=delta, casting="same_kind")
+        _scaled(d, factor * scale, delta)
 
 
-@kernel(scratch="d(B,N):float64 r(B):float64")
+@kernel(scratch="d(B,N):float64 e(B,N):float64")
 def quadratic(
-    a: Array, t: Array, w: Array | None, loss: Array, delta: Array | None, *, d: Array, r: Array
+    a: Array, t: Array, w: Array | None, loss: Array, delta: Array | None, *, d: Array, e: Array
 ) -> None:
     """Cᵢ = ½‖aᵢ − tᵢ‖²."""
-    _squared(a, t, w, loss, delta, d, r, 1.0)
+    _squared(a, t, w, loss, delta, d, e, 1.0)
 
 
-@kernel(scratch="d(B,N):float64 r(B):float64")
+@kernel(scratch="d(B,N):float64 e(B,N):float64")
 def mean_squared_error(
-    a: Array, t: Array, w: Array | None, loss: Array, delta: Array | None, *, d: Array, r: Array
+    a: Array, t: Array, w: Array | None, loss: Array, delta: Array | None, *, d: Array, e: Array
 ) -> None:
     """Cᵢ = ‖aᵢ − tᵢ‖²/N."""
-    _squared(a, t, w, loss, delta, d, r, 2.0 / a.shape[1])
+    _squared(a, t, w, loss, delta, d, e, 2.0 / a.shape[1])
 
 
 def _shifted(z: Array, p: Array, m: Array) -> None:
     """p = z − max z, row by row."""
     np.maximum.reduce(z, axis=1, keepdims=True, out=m)
-    np.subtract(z, m, out=p, dtype=np.float64)
+    np.copyto(p, z)
+    np.subtract(p, m, out=p)
 
 
 @kernel(scratch="p(B,N):float64 m(B,1):float64 r(B):float64 at(B):int64")
@@ -205,7 +228,7 @@ def softmax_cross_entropy(
     if delta is not None:
         np.divide(p, m, out=p)
         flat[at] -= 1
-        np.multiply(p, scale, out=delta, casting="same_kind")
+        _scaled(p, scale, delta)
 
 
 @kernel(scratch="p(B,N):float64 q(B,N):float64 m(B,1):float64 total(B,1):float64 r(B):float64")
@@ -234,7 +257,7 @@ def softmax_cross_entropy_targets(
         np.add.reduce(t, axis=1, keepdims=True, out=total)
         np.multiply(q, total, out=q)
         np.subtract(q, t, out=q)
-        np.multiply(q, scale, out=delta, casting="same_kind")
+        _scaled(q, scale, delta)
 
 
 # ------------------------------------------------------------------ backward
@@ -273,20 +296,21 @@ def _identity_prime(a: Array, delta: Array, s: Array) -> None:
 
 
 def _sigmoid_prime(a: Array, delta: Array, s: Array) -> None:
-    np.subtract(1, a, out=s)
+    np.subtract(ONE[a.dtype.char], a, out=s)
     np.multiply(s, a, out=s)
     np.multiply(delta, s, out=delta)
 
 
 def _tanh_prime(a: Array, delta: Array, s: Array) -> None:
-    np.subtract(1, a, out=s)
+    one = ONE[a.dtype.char]
+    np.subtract(one, a, out=s)
     np.multiply(delta, s, out=delta)
-    np.add(1, a, out=s)
+    np.add(one, a, out=s)
     np.multiply(delta, s, out=delta)
 
 
 def _relu_prime(a: Array, delta: Array, s: Array) -> None:
-    np.greater(a, 0, out=s)
+    np.greater(a, ZERO[a.dtype.char], out=s)
     np.multiply(delta, s, out=delta)
 
 

@@ -101,7 +101,7 @@ def load(
     suffix = Path(name).suffix.lower()
     if suffix not in _READERS:
         raise _no_such_source(name, suffix)
-    if not Path(name).exists():
+    if not Path(name).is_file():
         raise DataError(f"there is no file {name!r} (looked in {Path(name).absolute().parent})")
     return _divide(_READERS[suffix](name, target), test_fraction, seed)
 

@@ -229,9 +229,12 @@ def _raw_targets(path: str, pair: _Pair) -> NDArray[Any]:
 
 
 def _floats(path: str, key: str, values: NDArray[Any]) -> NDArray[Any]:
-    dtype = np.result_type(values.dtype, np.float32)
-    floats = values.astype(min(dtype, np.dtype(np.float64), key=lambda kind: kind.itemsize), copy=False)
-    if not (np.isfinite(floats.min()) and np.isfinite(floats.max())):
+    wide = np.result_type(values.dtype, np.float32)
+    # What overflows becomes infinite, and is refused below.
+    with np.errstate(all="ignore"):
+        floats = values.astype(np.float32 if wide.itemsize == 4 else np.float64, copy=False)
+        finite = np.isfinite(floats.min()) and np.isfinite(floats.max())
+    if not finite:
         place = np.unravel_index(int(np.argmin(np.isfinite(floats))), floats.shape)
         raise FormatError(
             f"{path}: the array {key!r} holds {floats[place]} at {tuple(map(int, place))}, expected finite "
