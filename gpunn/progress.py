@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from tqdm import tqdm
-
 __all__ = ["Progress", "record_line"]
 
 
@@ -37,6 +35,8 @@ class Progress:
         self.verbose = verbose
         self._bar: Any = None
         if verbose:
+            from tqdm import tqdm
+
             self._bar = tqdm(
                 total=epochs * count,
                 initial=done,
@@ -61,7 +61,7 @@ class Progress:
     def line(self, record: dict[str, Any]) -> None:
         """Print an epoch's line above the bar."""
         if self.verbose:
-            tqdm.write(record_line(record, self.epochs), file=sys.stderr)
+            self._bar.write(record_line(record, self.epochs), file=sys.stderr)
 
     def close(self) -> None:
         """Remove the bar."""

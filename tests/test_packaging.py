@@ -1,0 +1,121 @@
+"""What installs: a pure-Python wheel with the kernels in it, from a wheel, an sdist, an editable or a checkout."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+CHECK = "import gpunn, gpunn.kernels as k; print(gpunn.__version__, k.source.__name__, k.__file__)"
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (ROOT / "pyproject.toml").is_file(), reason="not in a source checkout"),
+]
+
+
+def run(*command, cwd=None):
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A clean copy of the sources, with one kernel source in it, to build from."""
+    copy = tmp_path_factory.mktemp("checkout") / "gpunn"
+    skipped = (
+        ".git",
+        ".venv",
+        "__pycache__",
+        "build",
+        "dist",
+        "*.egg-info",
+        "runs",
+        ".*_cache",
+        ".hypothesis",
+    )
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*skipped))
+    (copy / "kernels" / "probe.cu").write_text("// a probe\n")
+    (copy / "kernels" / "probe.cuh").write_text("// a header\n")
+    return copy
+
+
+@pytest.fixture(scope="module")
+def wheel(checkout, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "pip", "wheel", "--no-deps", "-q", "-w", str(folder), str(checkout))
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def test_the_wheel_is_pure_python_and_holds_the_package_alone(wheel):
+    assert wheel.name.endswith("-py3-none-any.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0] for name in names} == {
+        "gpunn",
+        next(n for n in names if "dist-info" in n).split("/")[0],
+    }
+
+
+def test_the_wheel_carries_the_kernels_their_sources_and_the_type_marker(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {
+        "gpunn/kernels/__init__.py",
+        "gpunn/kernels/probe.cu",
+        "gpunn/kernels/probe.cuh",
+        "gpunn/py.typed",
+    } <= names
+    assert {"gpunn/layers/dense.py", "gpunn/backends/numpy.py", "gpunn/data/idx.py"} <= names
+
+
+def test_the_sdist_builds_again_and_carries_the_kernels(checkout, tmp_path):
+    script = "from setuptools import build_meta as b; print(b.build_sdist(r'%s'))" % tmp_path
+    name = run(sys.executable, "-c", script, cwd=checkout).split()[-1]
+    with tarfile.open(tmp_path / name) as archive:
+        members = {Path(*Path(m).parts[1:]).as_posix() for m in archive.getnames()}
+    assert {
+        "kernels/__init__.py",
+        "kernels/probe.cu",
+        "kernels/probe.cuh",
+        "pyproject.toml",
+        "LICENSE",
+    } <= members
+
+
+@pytest.mark.parametrize("editable", [False, True], ids=["wheel", "editable"])
+def test_an_installed_gpunn_finds_its_kernels(checkout, wheel, tmp_path, editable):
+    """Installed beside the dependencies of this environment, in a folder or an environment of its own."""
+    run(sys.executable, "-m", "venv", "--system-site-packages", "--without-pip", str(tmp_path / "venv"))
+    python = tmp_path / "venv" / "bin" / "python"
+    site = run(str(python), "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])").strip()
+    parent = run(sys.executable, "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])").strip()
+    Path(site, "beside.pth").write_text(f"{parent}\n")
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        str(python),
+        "install",
+        "-q",
+        "--no-deps",
+        "--force-reinstall",
+    ]
+    run(*command, *(["--no-build-isolation", "-e", str(checkout)] if editable else [str(wheel)]))
+    found = run(str(python), "-c", CHECK, cwd=tmp_path).split()[-1]
+    assert Path(found).parent == (checkout / "kernels" if editable else Path(site) / "gpunn" / "kernels")
+    source = run(str(python), "-c", "import gpunn.kernels as k; print(k.source('probe.cu'))", cwd=tmp_path)
+    assert source.strip() == "// a probe"
+
+
+def test_a_bare_checkout_finds_its_kernels(checkout, tmp_path):
+    script = f"import sys; sys.path.insert(0, {str(checkout)!r})\n{CHECK}"
+    found = run(sys.executable, "-c", script, cwd=tmp_path).split()[-1]
+    assert Path(found).parent == checkout / "kernels"
