@@ -66,9 +66,7 @@ def main() -> None:
     rng = np.random.default_rng(0)
     X = rng.random((SAMPLES, 784), dtype=np.float32)
     Y = np.eye(10, dtype=np.float32)[rng.integers(0, 10, SAMPLES)]
-    layers = [
-        gpunn.Dense(n, activation="sigmoid", weights="normal", bias="normal") for n in (30, 10)
-    ]
+    layers = [gpunn.Dense(n, activation="sigmoid", weights="normal", bias="normal") for n in (30, 10)]
     net = gpunn.Sequential(layers, input_shape=784, device="numpy", seed=0)
     trainer = gpunn.Trainer(net, loss="quadratic", optimizer=gpunn.SGD(lr=LR), batch_size=BATCH)
     order = np.random.default_rng([net.seed, 1, 0]).permutation(SAMPLES)
@@ -92,16 +90,18 @@ def main() -> None:
     ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
     result = {
         "what": "numpy backend over plain vectorised NumPy, one step of nielsen, microseconds",
-        "gpunn": summary(ours),
+        "ours": summary(ours),
         "plain": summary(theirs),
         "ratio": summary(ratios),
         "repeats": options.repeats,
         "date": date.today().isoformat(),
         "machine": {"cpu": cpu(), "cores": os.cpu_count(), "system": platform.system()},
-        "versions": {"python": platform.python_version(), "numpy": np.__version__, "gpunn": gpunn.__version__},
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "gpunn": gpunn.__version__,
         "blas": blas(),
     }
-    for name in ("gpunn", "plain", "ratio"):
+    for name in ("ours", "plain", "ratio"):
         print(f"{name:<6}", "  ".join(f"{key} {value:.3g}" for key, value in result[name].items()))
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)

@@ -453,6 +453,8 @@ class Program:
         lines.insert(1, "-" * max(len(line) for line in lines))
         return "\n".join(line.rstrip() for line in [*self._heading(), *lines])
 
+    __repr__ = __str__
+
     def _heading(self) -> list[str]:
         parameters = f"{self.layout.count:,} parameters" if self.layout else "no parameters"
         heading = f"{len(self.ops)} ops, {parameters}, {self.dtype}, workspace {self.plan().nbytes:,} bytes"

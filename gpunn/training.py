@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from . import checkpoint, variants
 from .backends.base import Backend, Memory, Runner
 from .batches import Batches, whole_number
-from .errors import ArgumentError, DivergenceError, FormatError, ShapeError
+from .errors import ArgumentError, DivergenceError, FormatError, GpunnWarning, ShapeError
 from .history import History
 from .interrupt import Interrupt
 from .losses import Loss, loss_named
@@ -235,10 +236,10 @@ class Trainer:
                 callback.on_fit_begin(self)
             while self.epochs_done < last and not self.stop:
                 record = self._epoch(batches, shuffle, None, progress.advance)
+                self.history.records.append(record)
                 if validation is not None:
                     found = self.network.evaluate_batches(validation, self.loss, self.metrics)
                     record |= {f"val_{key}": value for key, value in found.items()}
-                self.history.records.append(record)
                 for callback in told:
                     callback.on_epoch_end(self, record)
                 progress.epochs = max(epochs, last)
@@ -415,6 +416,8 @@ class Trainer:
     def _begin(self, batches: Batches, shuffle: bool) -> NDArray[Any]:
         """Start an epoch, or check that these data are those of the epoch that was stopped."""
         now = {"count": batches.count, "shuffle": bool(shuffle)}
+        if self.updates == 0:
+            self._warn_of_zeros()
         if self._position() == 0:
             self._pass = {**now, "seconds": 0.0}
             for name in ("loss_sum", *(metric.slot for metric in self.metrics)):
@@ -428,6 +431,17 @@ class Trainer:
         if not shuffle:
             return np.arange(batches.count)
         return np.random.default_rng([self.seed, 1, self.epochs_done]).permutation(batches.count)
+
+    def _warn_of_zeros(self) -> None:
+        """Units that start alike stay alike: all-zero weights make every hidden layer one unit wide."""
+        tensors = [values for values in self.network.tensors().values() if values.ndim > 1]
+        if len(tensors) > 1 and not any(values.any() for values in tensors):
+            warnings.warn(
+                "every weight of this network is zero: the units of a hidden layer are alike and will stay "
+                "alike; start from weights='glorot_uniform' or another random initialiser",
+                GpunnWarning,
+                stacklevel=4,
+            )
 
     def _epoch(
         self,

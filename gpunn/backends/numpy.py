@@ -409,8 +409,9 @@ def _penalised(grad: Array, hyper: Array, theta: Array, weights: int, g: Array) 
     """∇C + l2 w, in ``g`` where there is a penalty."""
     if not weights:
         return grad
-    np.copyto(g, grad)
-    g[:weights] += hyper.item(L2) * theta[:weights]
+    np.multiply(theta[:weights], hyper.item(L2), out=g[:weights])
+    np.add(g[:weights], grad[:weights], out=g[:weights])
+    np.copyto(g[weights:], grad[weights:])
     return g
 
 
