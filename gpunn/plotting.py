@@ -87,7 +87,8 @@ def learning_curves(
     Examples
     --------
     >>> from gpunn import History
-    >>> history = History([{"epoch": 1, "loss": 0.9, "accuracy": 0.5}, {"epoch": 2, "loss": 0.4, "accuracy": 0.75}])
+    >>> first, second = {"epoch": 1, "loss": 0.9, "accuracy": 0.5}, {"epoch": 2, "loss": 0.4, "accuracy": 0.75}
+    >>> history = History([first, second])
     >>> [axes.get_ylabel() for axes in learning_curves(history).axes]
     ['loss', 'accuracy (%)']
     """

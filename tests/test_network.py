@@ -344,7 +344,7 @@ def test_evaluate_uses_the_loss_of_the_training_where_none_is_given(build):
 
 
 def test_evaluate_without_any_loss_says_so(build):
-    with pytest.raises(gpunn.ArgumentError, match="loss is missing.*give loss="):
+    with pytest.raises(gpunn.ArgumentError, match=r"loss is missing.*give loss="):
         build().evaluate(X, DENSE)
 
 
@@ -579,7 +579,7 @@ def test_a_parameter_cannot_be_deleted(build, delete):
 
 
 def test_an_unknown_parameter_is_answered_with_the_nearest(build):
-    with pytest.raises(gpunn.UnknownNameError, match="'layers.0.weight'.*did you mean 'layers.0.weights'"):
+    with pytest.raises(gpunn.UnknownNameError, match=r"'layers.0.weight'.*did you mean 'layers.0.weights'"):
         build().parameters["layers.0.weight"]
 
 
@@ -716,5 +716,5 @@ def test_the_program_takes_labels_or_targets(build, targets, op):
 
 def test_a_loss_on_z_is_refused_after_a_flattened_activation(device):
     net = gpunn.Sequential([gpunn.Activation("relu"), gpunn.Flatten()], (2, 2), device=device)
-    with pytest.raises(gpunn.ArgumentError, match="last activation must be 'identity' or 'softmax'.*relu"):
+    with pytest.raises(gpunn.ArgumentError, match=r"last activation must be 'identity' or 'softmax'.*relu"):
         net.program(loss="cross_entropy")
