@@ -8,6 +8,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Any
+
 from ._source_tree import find_kernels
 from .checkpoint import load
 from .device import devices
@@ -66,3 +69,10 @@ __all__ = [
 ]
 
 find_kernels()
+
+
+def __getattr__(name: str) -> Any:
+    """``gpunn.data`` and ``gpunn.plotting`` without an import of their own, and only when used."""
+    if name in ("data", "plotting"):
+        return import_module(f"gpunn.{name}")
+    raise AttributeError(f"module 'gpunn' has no attribute {name!r}")

@@ -5,6 +5,7 @@ Every complaint names the argument, what came, what was expected and what to do.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from .errors import ArgumentError, DataError, ShapeError
 from .losses import Loss
 from .variants import Model, Targets
 
-__all__ = ["Batches", "as_inputs", "as_targets", "as_weights", "prepare", "whole_number"]
+__all__ = ["Batches", "as_inputs", "as_numbers", "as_targets", "as_weights", "prepare"]
 
 Array = NDArray[Any]
 
@@ -29,41 +30,30 @@ class Batches:
     data: Mapping[str, Any]
     targets: Targets
     count: int
-    host: Mapping[str, Array]
+    host: Mapping[str, tuple[Array, Array]]
 
     def scan(self, where: str) -> None:
         """Raise DataError naming the first value that is not finite, if there is one.
 
-        Called only once a loss has come out not finite: a scan an epoch would cost a fifth of it.
+        Training calls it only once a loss has come out not finite: a scan an epoch would cost a fifth of it.
         """
-        for name, array in self.host.items():
-            if array.dtype.kind != "f":
-                continue
+        for name, (given, array) in self.host.items():
             bad = ~np.isfinite(array)
             if bad.any():
                 index = tuple(int(i) for i in np.argwhere(bad)[0])
-                value = array[index]
+                value = given.reshape(array.shape)[index]
+                hint = "remove or fill these rows"
+                if np.isfinite(value):
+                    hint = f"that is beyond {array.dtype}: scale the data, or use dtype='float64'"
                 at = f"row {index[0]}" + (f", column {', '.join(map(str, index[1:]))}" if index[1:] else "")
                 raise DataError(
                     f"{where}: {name} holds {value} at {at} ({int(bad.sum())} such values in "
-                    f"{int(bad.reshape(len(bad), -1).any(axis=1).sum())} rows): remove or fill these rows"
+                    f"{int(bad.reshape(len(bad), -1).any(axis=1).sum())} rows): {hint}"
                 )
 
 
-def whole_number(name: str, value: Any, least: int) -> int:
-    """The value as an int, or an error that names the argument.
-
-    >>> whole_number("batch_size", 0, 1)
-    Traceback (most recent call last):
-        ...
-    gpunn.errors.ArgumentError: batch_size is 0, expected a whole number of at least 1
-    """
-    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__") or int(value) < least:
-        raise ArgumentError(f"{name} is {value!r}, expected a whole number of at least {least}")
-    return int(value)
-
-
-def _numeric(name: str, values: Any) -> Array:
+def as_numbers(name: str, values: Any) -> Array:
+    """The values as a NumPy array of booleans, integers or floats, or DataError."""
     try:
         array = np.asarray(values)
     except ValueError as error:
@@ -80,7 +70,7 @@ def _numeric(name: str, values: Any) -> Array:
 
 def as_inputs(values: Any, model: Model, name: str = "X", *, empty: bool = False) -> Array:
     """X as a contiguous array (n, *input_shape) of the network's dtype; a copy only where needed."""
-    array = _numeric(name, values)
+    array = as_numbers(name, values)
     want = model.input_shape
     if array.shape[1:] != want or array.ndim == 0:
         shown = f"(n, {', '.join(map(str, want))})"
@@ -100,7 +90,7 @@ def as_targets(
     values: Any, loss: Loss, outputs: int, dtype: str, count: int, name: str = "y"
 ) -> tuple[Array, bool]:
     """Y as labels (n,) int64 or as targets (n, outputs); the second value says which."""
-    array = _numeric(name, values)
+    array = as_numbers(name, values)
     if array.ndim == 0 or len(array) != count:
         raise ShapeError(f"{name} has shape {array.shape}, expected {count} rows, as many as X has")
     whole = array.dtype.kind in "biu"
@@ -139,31 +129,39 @@ def _cast(array: Array, dtype: str) -> Array:
 
 
 def as_weights(
-    sample_weight: Any, class_weight: Any, labels: Array | None, count: int, dtype: str
+    sample_weight: Any, class_weight: Any, labels: Array | None, count: int, classes: int, dtype: str
 ) -> Array | None:
     """The weight of each example: sample_weight times the weight of its class; ``None`` for all ones."""
     weights: Array | None = None
     if sample_weight is not None:
-        weights = _numeric("sample_weight", sample_weight).astype(np.float64)
+        weights = as_numbers("sample_weight", sample_weight).astype(np.float64)
         if weights.shape != (count,):
             raise ShapeError(f"sample_weight has shape {weights.shape}, expected ({count},): one an example")
-        if not np.isfinite(weights).all() or (weights < 0).any():
-            row = int(np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))[0])
+        bad = ~(np.isfinite(_cast(weights, dtype)) & (weights >= 0))
+        if bad.any():
+            row = int(np.flatnonzero(bad)[0])
             raise DataError(
-                f"sample_weight is {weights[row]} at row {row}, expected finite numbers of at least 0"
+                f"sample_weight is {weights[row]} at row {row}, expected finite {dtype} numbers of at least 0"
             )
     if class_weight is not None:
-        per_class = _class_weights(class_weight, labels)[labels]
+        per_class = _class_weights(class_weight, labels, classes)[labels]
         weights = per_class if weights is None else weights * per_class
-    if weights is not None and not weights.any():
-        raise DataError("all weights are zero: there is nothing to learn from; give some example a weight")
-    return None if weights is None else _cast(weights, dtype)
+    if weights is None:
+        return None
+    cast = _cast(weights, dtype)
+    if not np.isfinite(cast).all():
+        raise DataError(f"a sample_weight times its class_weight is beyond {dtype}: give smaller weights")
+    if not cast.any():
+        raise DataError(
+            f"all weights are zero in {dtype}: there is nothing to learn from; give some example a weight"
+        )
+    return cast
 
 
-def _class_weights(class_weight: Any, labels: Array | None) -> Array:
+def _class_weights(class_weight: Any, labels: Array | None, classes: int) -> Array:
     if labels is None:
         raise ArgumentError("class_weight needs integer labels as y; for other targets use sample_weight")
-    counts = np.bincount(labels)
+    counts = np.bincount(labels, minlength=classes)
     if isinstance(class_weight, str):
         if class_weight != "balanced":
             raise ArgumentError(
@@ -179,9 +177,9 @@ def _class_weights(class_weight: Any, labels: Array | None) -> Array:
         )
     table = np.ones(len(counts))
     for label, weight in class_weight.items():
-        if label not in range(len(counts)):
-            raise ArgumentError(f"class_weight names the label {label!r}; y holds 0 to {len(counts) - 1}")
-        if not (np.isfinite(weight) and weight >= 0):
+        if isinstance(label, (bool, float)) or label not in range(classes):
+            raise ArgumentError(f"class_weight names the label {label!r}, expected 0 to {classes - 1}")
+        if not isinstance(weight, (int, float, np.number)) or not (math.isfinite(weight) and weight >= 0):
             raise ArgumentError(
                 f"class_weight of label {label} is {weight!r}, expected a finite number of at least 0"
             )
@@ -202,9 +200,11 @@ def prepare(
 ) -> Batches:
     """Check a data set and put it on the device."""
     inputs = as_inputs(X, model, names[0])
-    target, is_labels = as_targets(y, loss, outputs, model.dtype, len(inputs), names[1])
-    weights = as_weights(sample_weight, class_weight, target if is_labels else None, len(inputs), model.dtype)
-    host = {names[0]: inputs, names[1]: target}
+    count = len(inputs)
+    target, is_labels = as_targets(y, loss, outputs, model.dtype, count, names[1])
+    labels = target if is_labels else None
+    weights = as_weights(sample_weight, class_weight, labels, count, outputs, model.dtype)
+    host = {names[0]: (np.asarray(X), inputs), names[1]: (np.asarray(y), target)}
     data = {
         "X": backend.upload(inputs, model.dtype),
         "T": backend.upload(target, "int64" if is_labels else model.dtype),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
+from .device import backend_for
 from .errors import FormatError, GpunnError, unknown_name
 
 __all__ = ["NETWORKS", "File", "build_network", "load", "read", "write"]
@@ -27,8 +29,9 @@ FORMAT = 1
 
 Tensors = Mapping[str, NDArray[Any]]
 
-#: Network class name to its builder (config, device); a class enters itself when it is defined.
-NETWORKS: dict[str, Callable[[Mapping[str, Any], str], Any]] = {}
+#: Network class name to its builder (config, device, a check of each parameter's key, shape and dtype); a
+#: class enters itself when it is defined.
+NETWORKS: dict[str, Callable[[Mapping[str, Any], str, Callable[[str, tuple[int, ...], str], Any]], Any]] = {}
 
 
 class File:
@@ -59,22 +62,36 @@ def write(path: str | os.PathLike[str], kind: str, config: Mapping[str, Any], te
     """Write a file so that at any moment the old or the new one is whole on disk."""
     target = Path(path)
     ready = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-    text = json.dumps({"format": FORMAT, "kind": kind, "config": config}, sort_keys=True)
+    text = json.dumps({"format": FORMAT, "kind": kind, "config": config}, sort_keys=True, default=plain)
     about = {"gpunn": text, "sha256": _digest(text, ready)}
     write_atomically(target, to_bytes(ready, metadata=about))
 
 
-def write_atomically(target: Path, content: bytes) -> None:
+def plain(value: Any) -> Any:
+    """NumPy's numbers and arrays as JSON can hold them."""
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    raise TypeError(f"a {type(value).__name__} cannot be saved as JSON")
+
+
+_SAVING: set[str] = set()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
     """Temporary file in the same folder, fsync, rename, fsync of the folder.
 
-    What an earlier, killed save left behind is removed.
+    What an earlier, killed save to the same place left behind is removed.
     """
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"cannot save {target}: the folder {target.parent} does not exist")
-    for stale in target.parent.glob(f".{_escape(target.name)}.*.saving"):
-        if not _alive(stale.name.split(".")[-2]):
+    target = Path(os.path.realpath(path))
+    folder = target.parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"cannot save {path}: the folder {folder} does not exist")
+    stem = f".gpunn-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}"
+    for stale in folder.glob(f"{stem}.*.saving"):
+        if stale.name not in _SAVING and not _alive(stale.name.split(".")[2]):
             stale.unlink(missing_ok=True)
-    temporary = target.parent / f".{target.name}.{os.getpid()}.saving"
+    temporary = folder / f"{stem}.{os.getpid()}.{threading.get_ident()}.saving"
+    _SAVING.add(temporary.name)
     try:
         with open(temporary, "wb") as file:
             file.write(content)
@@ -83,20 +100,17 @@ def write_atomically(target: Path, content: bytes) -> None:
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+        _SAVING.discard(temporary.name)
     if hasattr(os, "O_DIRECTORY"):
-        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            os.fsync(folder)
+            os.fsync(handle)
         finally:
-            os.close(folder)
-
-
-def _escape(name: str) -> str:
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+            os.close(handle)
 
 
 def _alive(pid: str) -> bool:
-    """Whether a process of that number, other than this one, still runs (and may still be saving)."""
+    """Whether another process of that number still runs (and may still be saving)."""
     if not pid.isdigit() or int(pid) == os.getpid():
         return False
     try:
@@ -148,7 +162,7 @@ def _described(target: Path, text: str, tensors: dict[str, NDArray[Any]]) -> Fil
     try:
         header = json.loads(text)
         version, kind, config = header["format"], header["kind"], dict(header["config"])
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise FormatError(f"{target}: its description cannot be read: {error}") from error
     if version != FORMAT:
         raise FormatError(
@@ -166,19 +180,29 @@ def _digest(text: str, tensors: Tensors) -> str:
     return digest.hexdigest()
 
 
-def build_network(file: File, config: Mapping[str, Any], device: str) -> Any:
-    """Build the network that a configuration describes and copy its parameters in."""
-    name = config.get("class")
-    if name not in NETWORKS:
-        raise unknown_name("network class", name, NETWORKS)
+def build_network(file: File, config: Any, device: str) -> Any:
+    """Build the network that a configuration describes and copy its parameters in.
+
+    Raises :class:`gpunn.FormatError` for whatever is wrong with the configuration.
+    """
     try:
-        network = NETWORKS[str(name)](config, device)
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, GpunnError) and not isinstance(error, FormatError):
-            raise FormatError(f"{file.path}: {error}") from error
-        raise FormatError(f"{file.path}: its network cannot be built: {error!r}") from error
-    for key, window in network.parameters.items():
-        network.parameters[key] = file.tensor(key, tuple(window.shape), network.dtype)
+        if config["class"] not in NETWORKS:
+            raise unknown_name("network class", config["class"], NETWORKS)
+        network = NETWORKS[config["class"]](config, device, file.tensor)
+        for key, window in network.parameters.items():
+            network.parameters[key] = file.tensor(key, tuple(window.shape), network.dtype)
+    except FormatError:
+        raise
+    except (
+        GpunnError,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        ArithmeticError,
+        MemoryError,
+    ) as error:
+        raise FormatError(f"{file.path}: its network cannot be built: {error}") from error
     return network
 
 
@@ -208,8 +232,9 @@ def load(path: str | os.PathLike[str], device: str = "cpu") -> Any:
     >>> bool((again.theta == net.theta).all())
     True
     """
+    backend_for(device)
     file = read(path)
     if file.kind not in ("network", "run"):
         raise FormatError(f"{path} holds a {file.kind!r}, expected a network or a training run")
-    config = file.config if file.kind == "network" else file.config.get("network", {})
+    config = file.config if file.kind == "network" else file.config.get("network")
     return build_network(file, config, device)

@@ -7,7 +7,9 @@ Each class is a :class:`GpunnError` and also the built-in that a caller would ex
 from __future__ import annotations
 
 import difflib
+import operator
 from collections.abc import Iterable
+from typing import Any
 
 __all__ = [
     "ArgumentError",
@@ -21,6 +23,7 @@ __all__ = [
     "ShapeError",
     "UnknownNameError",
     "unknown_name",
+    "whole_number",
 ]
 
 
@@ -44,8 +47,10 @@ class DataError(ArgumentError):
     """The data cannot be learnt from: empty, not numeric, labels out of range, NaN or infinite."""
 
 
-class UnknownNameError(ArgumentError):
+class UnknownNameError(ArgumentError, KeyError):
     """No activation, loss, optimiser, device, ... of that name exists."""
+
+    __str__ = GpunnError.__str__
 
 
 class FormatError(ArgumentError):
@@ -74,3 +79,22 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameEr
     near = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.5)
     hint = f" did you mean {near[0]!r}?" if near else ""
     return UnknownNameError(f"unknown {kind} {name!r}:{hint} Known: {', '.join(names) or 'none'}")
+
+
+def whole_number(name: str, value: Any, least: int) -> int:
+    """The value as an int, or an error that names the argument.
+
+    >>> whole_number("batch_size", 0, 1)
+    Traceback (most recent call last):
+        ...
+    gpunn.errors.ArgumentError: batch_size is 0, expected a whole number of at least 1
+    """
+    number = None
+    if not isinstance(value, bool) and str(getattr(value, "dtype", "")) != "bool":
+        try:
+            number = operator.index(value)
+        except TypeError:
+            number = None
+    if number is None or number < least:
+        raise ArgumentError(f"{name} is {value!r}, expected a whole number of at least {least}")
+    return number

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .batches import whole_number
+from .errors import whole_number
 from .network import Sequential
 
 __all__ = ["GradientCheck", "gradcheck"]

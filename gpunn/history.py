@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import write_atomically
+from .checkpoint import plain, write_atomically
 from .errors import FormatError, unknown_name
 
 __all__ = ["History"]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 class History:
@@ -49,14 +54,14 @@ class History:
     def best(self, key: str) -> dict[str, Any]:
         """The record with the highest value of a metric, or the lowest of a loss."""
         lowest = key.removeprefix("val_") in ("loss", "penalty")
-        usable = [record for record in self.records if record.get(key) is not None]
+        usable = [record for record in self.records if _is_number(record.get(key))]
         if not usable:
             raise unknown_name("entry of the history", key, self.keys())
         return (min if lowest else max)(usable, key=lambda record: record[key])
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the records as JSON, atomically."""
-        text = json.dumps({**self.about, "epochs": self.records}, indent=2)
+        text = json.dumps({**self.about, "epochs": self.records}, indent=2, default=plain)
         write_atomically(Path(path), (text + "\n").encode())
 
     @classmethod

@@ -100,7 +100,7 @@ class Loss:
             None if last is None else last.attrs.get("sigma", last.name if last.name == "softmax" else None)
         )
         if name == self.link and last is not None:
-            return str(last.ins[0])
+            return program.view(str(last.ins[0]), program.slots[output].shape)
         if name is not None:
             raise ArgumentError(
                 f"loss {self.name!r} works on z and applies {self.link} itself: the last activation must be "

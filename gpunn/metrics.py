@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from .errors import ArgumentError, unknown_name
@@ -53,11 +53,12 @@ def metrics_named(names: Sequence[str]) -> tuple[Metric, ...]:
     >>> [metric.name for metric in metrics_named(["accuracy"])]
     ['accuracy']
     """
-    if isinstance(names, str):
-        raise ArgumentError(f"metrics is {names!r}, expected a sequence of names such as ({names!r},)")
-    found = []
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        example = names if isinstance(names, str) else "accuracy"
+        raise ArgumentError(f"metrics is {names!r}, expected a sequence of names such as ({example!r},)")
+    found = {}
     for name in names:
-        if name not in METRICS:
+        if not isinstance(name, str) or name not in METRICS:
             raise unknown_name("metric", name, METRICS)
-        found.append(METRICS[name])
-    return tuple(found)
+        found[name] = METRICS[name]
+    return tuple(found.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
@@ -13,9 +14,9 @@ from numpy.typing import NDArray
 from . import checkpoint, variants
 from .activations import ACTIVATIONS
 from .backends.base import Memory, Runner
-from .batches import Batches, as_inputs, prepare, whole_number
+from .batches import Batches, as_inputs, as_numbers, prepare
 from .device import backend_for
-from .errors import ArgumentError, ShapeError, unknown_name
+from .errors import ArgumentError, ShapeError, unknown_name, whole_number
 from .initializers import initialize
 from .layers import Activation, Layer, layer_from_config
 from .losses import Loss, loss_named
@@ -144,6 +145,7 @@ class Sequential:
             drawn = initialize(program.initializers[key], window.shape, (self.seed, 0, i))
             self.parameters[key] = drawn
         self._runners: OrderedDict[Hashable, Runner] = OrderedDict()
+        self._lock = threading.RLock()
 
     # ------------------------------------------------------------------ what it is
 
@@ -192,13 +194,30 @@ class Sequential:
         }
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], device: str = "cpu") -> Sequential:
-        """Build a network from :meth:`config`, with parameters drawn anew."""
+    def from_config(
+        cls,
+        config: Mapping[str, Any],
+        device: str = "cpu",
+        fits: Callable[[str, tuple[int, ...], str], Any] | None = None,
+    ) -> Sequential:
+        """Build a network from :meth:`config`, with parameters drawn anew.
+
+        ``fits`` is called with each parameter's key, shape and dtype before any memory is taken; it raises
+        where a file does not hold such a parameter.
+        """
         layers = [layer_from_config(entry["class"], entry["config"]) for entry in config["layers"]]
+        if fits is not None:
+            model = Model(_layers(layers), _shape(config["input_shape"]), _dtype(config["dtype"]))
+            for key, window in model.forward(1).lay_out_parameters().windows.items():
+                fits(key, window.shape, model.dtype)
         network = cls(layers, config["input_shape"], device, config["dtype"], config["seed"])
         if config.get("loss") is not None:
             network.loss = loss_named(config["loss"]).name
         return network
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies (``copy``, ``pickle``, worker processes) are networks of their own."""
+        return _copied, (type(self), self.config(), self.device, self.theta, self.history)
 
     def __repr__(self) -> str:
         layers = ", ".join(map(repr, self.layers))
@@ -330,7 +349,6 @@ class Sequential:
             After Ctrl-C, at the end of a minibatch: the network is usable, ``net.history`` complete so far.
         """
         trainer = Trainer(self, loss=loss, optimizer=optimizer, batch_size=batch_size, metrics=metrics)
-        self.history = trainer.history
         return trainer.fit(
             X,
             y,
@@ -352,12 +370,12 @@ class Sequential:
         result = np.empty((len(inputs), *self.output_shape), self.dtype)
         for start in range(0, len(inputs), size):
             rows = slice(start, min(start + size, len(inputs)))
-            runner = self._runner(
-                ("prediction", rows.stop - rows.start), variants.prediction, rows.stop - rows.start
-            )
-            runner.write("x", inputs[rows])
-            runner.run()
-            result[rows] = runner.read(runner.program.marks["output"])
+            count = rows.stop - rows.start
+            with self._lock:
+                runner = self._runner(("prediction", count), variants.prediction, count)
+                runner.write("x", inputs[rows])
+                runner.run()
+                result[rows] = runner.read(runner.program.marks["output"])
         return result
 
     def predict_proba(self, X: Any, batch_size: int = 1024) -> Array:
@@ -411,6 +429,7 @@ class Sequential:
         """
         row = self._loss(loss)
         batches = self._prepare(X, y, row, sample_weight)
+        batches.scan("evaluate")
         return self.evaluate_batches(batches, row, metrics_named(metrics), batch_size)
 
     def evaluate_batches(
@@ -433,8 +452,6 @@ class Sequential:
         assert sums is not None
         total = sums.read("loss_sum")
         result = {"loss": float(total[0] / total[1])}
-        if not np.isfinite(result["loss"]):
-            batches.scan("evaluate")
         for metric, name in zip(metrics, names, strict=True):
             result[name] = float(sums.read(metric.slot)[0] / batches.count)
         return result
@@ -455,7 +472,7 @@ class Sequential:
         array([[-3., -6.]])
         """
         gradients = {key: np.zeros(window.shape) for key, window in self.layout.windows.items()}
-        for runner, _, share in self._inspect(X, y, loss, sample_weight):
+        for runner, share in self._inspect(X, y, loss, sample_weight):
             for key, total in gradients.items():
                 if f"grad.{key}" in runner.program.slots:
                     total += share * runner.read(f"grad.{key}")
@@ -470,7 +487,7 @@ class Sequential:
         Source: Nielsen, Neural Networks and Deep Learning, equations (BP1) and (BP2).
         """
         parts: dict[str, list[Array]] = {}
-        for runner, _, share in self._inspect(X, y, loss, sample_weight):
+        for runner, share in self._inspect(X, y, loss, sample_weight):
             for mark, slot in runner.program.marks.items():
                 if mark.startswith("layers."):
                     parts.setdefault(mark, []).append(np.asarray(share * runner.read(slot), self.dtype))
@@ -479,45 +496,45 @@ class Sequential:
 
     def jacobian(self, x: Any) -> Array:
         """∂output/∂input at one example, (*output_shape, *input_shape), or at each of several, (n, ...)."""
-        array = np.asarray(x)
+        array = as_numbers("x", x)
         single = array.shape == self.input_shape
         inputs = as_inputs(array[None] if single else array, self.model, "x", empty=True)
         outputs = int(np.prod(self.output_shape))
-        runner = self._runner(("jacobian",), variants.jacobian, outputs)
-        marks = runner.program.marks
         seed = np.eye(outputs, dtype=self.dtype).reshape(outputs, *self.output_shape)
         result = np.empty((len(inputs), outputs, *self.input_shape), self.dtype)
-        for i, row in enumerate(inputs):
-            runner.write(marks["x"], row)
-            runner.write(marks["seed"], seed)
-            runner.run()
-            result[i] = runner.read(marks["gradient"])
+        with self._lock:
+            runner = self._runner(("jacobian",), variants.jacobian, outputs)
+            marks = runner.program.marks
+            for i, row in enumerate(inputs):
+                runner.write(marks["x"], row)
+                runner.write(marks["seed"], seed)
+                runner.run()
+                result[i] = runner.read(marks["gradient"])
         result = result.reshape(len(inputs), *self.output_shape, *self.input_shape)
         return result[0] if single else result
 
     def _inspect(
         self, X: Any, y: Any, loss: str | None, sample_weight: Any, size: int = 4096
-    ) -> Iterator[tuple[Runner, float, float]]:
-        """Run the inspection program over chunks; yields (runner, cost, share of the whole)."""
+    ) -> Iterator[tuple[Runner, float]]:
+        """Run the inspection program over chunks; yields (runner, the chunk's share of the whole)."""
         row = self._loss(loss)
         batches = self._prepare(X, y, row, sample_weight)
+        batches.scan("the data")
         data, count = batches.data, batches.count
         mass = float(np.sum(data["weights"], dtype=np.float64)) if "weights" in data else float(count)
         for start in range(0, count, size):
             rows = slice(start, min(start + size, count))
             n = rows.stop - start
             key = ("inspection", row.name, n, batches.targets)
-            runner = self._runner(key, variants.inspection, row, n, targets=batches.targets)
-            marks = runner.program.marks
-            runner.write(marks["x"], data["X"][rows])
-            runner.write(marks["target"], data["T"][rows])
-            if "weight" in marks:
-                runner.write(marks["weight"], data["weights"][rows])
-            runner.run()
-            cost, part = runner.read("loss")
-            if not np.isfinite(cost):
-                batches.scan("the data")
-            yield runner, float(cost), float(part) / mass
+            with self._lock:
+                runner = self._runner(key, variants.inspection, row, n, targets=batches.targets)
+                marks = runner.program.marks
+                runner.write(marks["x"], data["X"][rows])
+                runner.write(marks["target"], data["T"][rows])
+                if "weight" in marks:
+                    runner.write(marks["weight"], data["weights"][rows])
+                runner.run()
+                yield runner, float(runner.read("loss")[1]) / mass
 
     # ------------------------------------------------------------------ moving and saving
 
@@ -567,6 +584,14 @@ class Sequential:
             while len(self._runners) > CACHED_RUNNERS:
                 self._runners.popitem(last=False)
         return self._runners[key]
+
+
+def _copied(
+    cls: type[Sequential], config: Mapping[str, Any], device: str, theta: Array, history: History
+) -> Sequential:
+    network = cls.from_config(config, device)
+    network.theta, network.history = theta, history
+    return network
 
 
 def _layers(layers: Any) -> tuple[Layer, ...]:

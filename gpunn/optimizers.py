@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .errors import ArgumentError, FormatError, unknown_name
+from .errors import ArgumentError, unknown_name
 from .ops import HYPER
 from .program import Program
 from .slots import Role
@@ -61,15 +61,25 @@ class Optimizer(ABC):
     def _check(self, **limits: tuple[float, float, bool]) -> None:
         name = type(self).__name__
         for key, (low, high, low_allowed) in limits.items():
-            value = getattr(self, key)
-            number = isinstance(value, (int, float)) or hasattr(value, "__float__")
-            if isinstance(value, (bool, str)) or not number or not math.isfinite(float(value)):
-                raise ArgumentError(f"{name}: {key} is {value!r}, expected a finite number")
+            given = getattr(self, key)
+            value = _as_float(given)
+            if not math.isfinite(value):
+                raise ArgumentError(f"{name}: {key} is {given!r}, expected a finite number")
             if not (low < value < high or (low_allowed and value == low)):
                 least = "at least" if low_allowed else "more than"
                 most = "" if math.isinf(high) else f" and below {high:g}"
-                raise ArgumentError(f"{name}: {key} is {value!r}, expected {least} {low:g}{most}")
-            object.__setattr__(self, key, float(value))
+                raise ArgumentError(f"{name}: {key} is {given!r}, expected {least} {low:g}{most}")
+            object.__setattr__(self, key, value)
+
+
+def _as_float(value: Any) -> float:
+    """The number as a float; NaN for what is no number."""
+    if isinstance(value, (bool, str, bytes)):
+        return math.nan
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
 
 
 _POSITIVE = (0.0, math.inf, False)
@@ -182,4 +192,4 @@ def optimizer_from_config(name: str, config: Mapping[str, Any]) -> Optimizer:
     try:
         return OPTIMIZERS[name.lower()](**config)
     except TypeError as error:
-        raise FormatError(f"optimizer {name} cannot be built from {dict(config)}: {error}") from error
+        raise ArgumentError(f"optimizer {name} cannot be built from {dict(config)}: {error}") from error

@@ -8,8 +8,9 @@ made for print, and writes it to ``path`` where one is given.
 from __future__ import annotations
 
 import io
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,17 +88,17 @@ def learning_curves(
     Examples
     --------
     >>> from gpunn import History
-    >>> first, second = {"epoch": 1, "loss": 0.9, "accuracy": 0.5}, {"epoch": 2, "loss": 0.4, "accuracy": 0.75}
-    >>> history = History([first, second])
+    >>> history = History([{"epoch": n, "loss": 1 / n, "accuracy": 1 - 0.5 / n} for n in (1, 2, 3)])
     >>> [axes.get_ylabel() for axes in learning_curves(history).axes]
     ['loss', 'accuracy (%)']
     """
+    _check([history])
     panels = []
     for key in ("loss", "accuracy"):
         curves = [
             _curve(history, entry, name, colour)
             for entry, name, colour in ((key, "training", COLOURS[0]), (f"val_{key}", "held-out", COLOURS[1]))
-            if entry in history.keys()  # noqa: SIM118 (a History is a sequence of records)
+            if _have([history], entry)
         ]
         panels.append((key, curves))
     figure = _figure(panels, title, mark_best="held-out")
@@ -140,14 +141,24 @@ def compare_runs(
     """
     if not runs:
         raise ArgumentError("runs is empty, expected {'name': history, ...}")
+    _check(runs.values())
     panels = []
     for key in ("loss", "accuracy"):
-        held_out = all(f"val_{key}" in history.keys() for history in runs.values())  # noqa: SIM118
+        held_out = _have(runs.values(), f"val_{key}")
         entry = f"val_{key}" if held_out else key
-        if key == "loss" or all(entry in history.keys() for history in runs.values()):  # noqa: SIM118
+        if key == "loss" or _have(runs.values(), entry):
             label = f"{key}, {'held-out' if held_out else 'training'}"
             panels.append((label, _overlay(runs, entry)))
     return _written(_figure(panels, title), path)
+
+
+def _check(histories: Iterable[History]) -> None:
+    if not all(map(len, histories)):
+        raise DataError("the history has no epochs, so there is nothing to draw: train for one at least")
+
+
+def _have(histories: Iterable[History], entry: str) -> bool:
+    return all(entry in keys for keys in (history.keys() for history in histories))
 
 
 def _overlay(runs: Mapping[str, History], entry: str) -> list[_Curve]:
@@ -164,8 +175,9 @@ def _overlay(runs: Mapping[str, History], entry: str) -> list[_Curve]:
 
 def _curve(history: History, entry: str, name: str, colour: str, width: float = 1.6) -> _Curve:
     scale = 100 if entry.endswith("accuracy") else 1
-    points = [(record["epoch"], scale * record[entry]) for record in history if record.get(entry) is not None]
-    return _Curve(name, colour, tuple(x for x, _ in points), tuple(y for _, y in points), width)
+    points = [(record["epoch"], record.get(entry)) for record in history]
+    finite = [(epoch, scale * value) for epoch, value in points if value is not None and math.isfinite(value)]
+    return _Curve(name, colour, tuple(x for x, _ in finite), tuple(y for _, y in finite), width)
 
 
 def _figure(
@@ -178,9 +190,8 @@ def _figure(
         raise MissingMatplotlibError(
             f'pictures need Matplotlib, which cannot be imported ({error}): pip install "gpunn[plot]"'
         ) from error
+    panels = [(label, [curve for curve in curves if curve.values]) for label, curves in panels]
     panels = [(label, curves) for label, curves in panels if curves]
-    if not panels or any(not curve.values for _, curves in panels for curve in curves):
-        raise DataError("the history has no epochs, so there is nothing to draw: train for one at least")
     cell = LEFT + WIDTH + RIGHT
     size = (cell * len(panels), ABOVE[not title] + HEIGHT + BELOW)
     figure = Figure(figsize=size, dpi=DPI, facecolor="white")

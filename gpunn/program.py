@@ -264,8 +264,9 @@ class Program:
         return any(self.overlap(s, o) for s in slots for o in others)
 
     def producer(self, slot: str) -> Op | None:
-        """The last op that writes exactly this slot."""
-        return next((op for op in reversed(self.ops) if slot in op.writes), None)
+        """The last op that writes this slot, or the slot that it is a view of."""
+        root = self.root(slot)
+        return next((op for op in reversed(self.ops) if slot in op.writes or root in op.writes), None)
 
     @property
     def label(self) -> str:

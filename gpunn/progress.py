@@ -18,9 +18,11 @@ def record_line(record: dict[str, Any], epochs: int | None = None) -> str:
     width = len(str(epochs or record["epoch"]))
     parts = [f"epoch {record['epoch']:>{width}}{of}"]
     for key, value in record.items():
-        if "accuracy" in key:
+        if not isinstance(value, float):
+            continue
+        if key.removeprefix("val_") == "accuracy":
             parts.append(f"{key} {100 * value:.2f} %")
-        elif "loss" in key or "penalty" in key:
+        elif key.removeprefix("val_") in ("loss", "penalty"):
             parts.append(f"{key} {value:.4f}")
     if record.get("seconds"):
         parts.append(f"{record['samples'] / record['seconds']:,.0f} samples/s")
@@ -32,9 +34,9 @@ class Progress:
 
     def __init__(self, epochs: int, count: int, verbose: int, done: int = 0) -> None:
         self.epochs = epochs
-        self.verbose = verbose
+        self.verbose = verbose if sys.stderr is not None else 0
         self._bar: Any = None
-        if verbose:
+        if self.verbose:
             from tqdm import tqdm
 
             self._bar = tqdm(

@@ -17,8 +17,17 @@ from numpy.typing import NDArray
 
 from . import checkpoint, variants
 from .backends.base import Backend, Memory, Runner
-from .batches import Batches, whole_number
-from .errors import ArgumentError, DivergenceError, FormatError, GpunnWarning, ShapeError
+from .batches import Batches
+from .device import backend_for
+from .errors import (
+    ArgumentError,
+    DivergenceError,
+    FormatError,
+    GpunnError,
+    GpunnWarning,
+    ShapeError,
+    whole_number,
+)
 from .history import History
 from .interrupt import Interrupt
 from .losses import Loss, loss_named
@@ -158,7 +167,7 @@ class Trainer:
         self.stop = False
         self.history = History(
             about={
-                "network": network.config(),
+                "network": network.config() | {"loss": self.loss.name},
                 "loss": self.loss.name,
                 "optimizer": repr(self.optimizer),
                 "batch_size": self.batch_size,
@@ -171,7 +180,6 @@ class Trainer:
         # Declared once, at the smallest size, to learn which slots persist; also raises here, not later,
         # where loss and network do not fit together.
         self._persistent(self._declare(1, Targets(self.loss.takes_labels(self._outputs())), gathered=True))
-        network.loss = self.loss.name
 
     # ------------------------------------------------------------------ training
 
@@ -227,7 +235,11 @@ class Trainer:
             validation = self.network._prepare(
                 *validation_data, self.loss, names=("validation X", "validation y")
             )
+            validation.scan("fit")
+        if not isinstance(callbacks, (list, tuple)):
+            raise ArgumentError(f"callbacks is {callbacks!r}, expected a list of callbacks")
         told = [_as_callback(callback) for callback in callbacks]
+        self.network.history = self.history
         last = self.epochs_done + epochs
         progress = Progress(epochs, batches.count, verbose, done=self._position())
         self.stop = False
@@ -265,6 +277,7 @@ class Trainer:
                 f"x has {batches.count} examples, the batch size is {self.batch_size}: "
                 f"pass fewer, or use epoch()"
             )
+        self.network.loss = self.loss.name
         runner = self._runner(batches.count, batches.targets, gathered=False)
         marks = runner.program.marks
         runner.write(marks["x"], batches.data["X"])
@@ -275,6 +288,7 @@ class Trainer:
         number = self.updates
 
         def read() -> float:
+            batches.scan(f"step {number}")
             if self.updates != number:
                 raise ArgumentError(
                     f"the loss of step {number} is gone, step {self.updates} has overwritten it: "
@@ -282,7 +296,6 @@ class Trainer:
                 )
             cost = float(self._read("loss")[0])
             if not np.isfinite(cost):
-                batches.scan(f"step {number}")
                 raise DivergenceError(
                     f"step {number}: the loss is {cost}; the weights are no longer usable: lower lr (now "
                     f"{self.optimizer.lr:g}), or train by epoch(), which restores the last good ones"
@@ -328,35 +341,44 @@ class Trainer:
         gpunn.FormatError
             If the file is damaged, not gpunn's, or holds a network instead of a run.
         """
+        backend_for(device)
         file = checkpoint.read(path)
         if file.kind != "run":
             raise FormatError(
                 f"{path} holds a {file.kind}, expected a training run: use gpunn.load() for a network"
             )
         config = file.config
+        network = checkpoint.build_network(file, config.get("network"), device)
         try:
-            network = checkpoint.build_network(file, config["network"], device)
-            optimizer = optimizer_from_config(config["optimizer"]["class"], config["optimizer"]["config"])
-            trainer = cls(
-                network,
-                loss=config["loss"],
-                optimizer=optimizer,
-                batch_size=config["batch_size"],
-                metrics=config["metrics"],
-            )
-            trainer.seed = int(config["seed"])
-            trainer.epochs_done = int(config["epochs_done"])
-            trainer._pass = dict(config["pass"])
-            trainer.history.records = [dict(record) for record in config["history"]]
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            if isinstance(error, FormatError):
-                raise
+            return cls._rebuild(file, network, config)
+        except FormatError:
+            raise
+        except (GpunnError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise FormatError(f"{path}: its run cannot be rebuilt: {error}") from error
+
+    @classmethod
+    def _rebuild(cls, file: checkpoint.File, network: Network, config: Mapping[str, Any]) -> Trainer:
+        trainer = cls(
+            network,
+            loss=config["loss"],
+            optimizer=optimizer_from_config(config["optimizer"]["class"], config["optimizer"]["config"]),
+            batch_size=config["batch_size"],
+            metrics=config["metrics"],
+        )
+        trainer.seed = whole_number("seed", config["seed"], 0)
+        trainer.epochs_done = whole_number("epochs_done", config["epochs_done"], 0)
+        trainer._pass = dict(config["pass"])
+        trainer.history.records = [dict(record) for record in config["history"]]
         network.history = trainer.history
         for name in trainer._saved:
             array = trainer._memory[name]
             values = file.tensor(f"state.{name}", tuple(array.shape), str(array.dtype))
             trainer._backend.assign(array, values)
+        position = trainer._position()
+        if position and not 0 < position < whole_number("count", trainer._pass["count"], 1):
+            raise FormatError(
+                f"{file.path}: its cursor is {position}, outside its {trainer._pass['count']} examples"
+            )
         return trainer
 
     # ------------------------------------------------------------------ inside
@@ -392,6 +414,7 @@ class Trainer:
             for name, slot in program.slots.items()
             if slot.role in (Role.STATE, Role.HYPER) and slot.base is None and name in self._memory
         )
+        self._states = [name for name in self._saved if program.slots[name].role is Role.STATE]
         hyper = np.zeros(len(HYPER))
         for name, value in self.optimizer.hyper().items():
             hyper[HYPER[name]] = value
@@ -418,6 +441,7 @@ class Trainer:
         now = {"count": batches.count, "shuffle": bool(shuffle)}
         if self.updates == 0:
             self._warn_of_zeros()
+        self.network.loss = self.loss.name
         if self._position() == 0:
             self._pass = {**now, "seconds": 0.0}
             for name in ("loss_sum", *(metric.slot for metric in self.metrics)):
@@ -471,14 +495,15 @@ class Trainer:
                 if int(self._read("first_bad")[0]) >= 0:
                     self._diverged(batches, data, kept)
                 progress(moved, *self._running_means(position))
-                if interrupt.requested and position < count:
-                    self._pass["seconds"] += time.perf_counter() - started
-                    raise KeyboardInterrupt
-            if not self._backend.all_finite(self._memory["theta"]):
+                if interrupt.requested:
+                    break
+            if not self._all_finite():
                 self._diverged(batches, data, kept)
             self._pass["seconds"] += time.perf_counter() - started
             record = self._record(position)
             if position < count:
+                if interrupt.requested:
+                    raise KeyboardInterrupt
                 return {**record, "partial": True}
             self.epochs_done += 1
             self._backend.assign(self._memory["cursor"], np.zeros(1))
@@ -510,26 +535,36 @@ class Trainer:
 
     def _diverged(self, batches: Batches, data: Mapping[str, Any], kept: Mapping[str, Any]) -> None:
         """Put the last good weights back, then find the op that first gave a value that is not finite."""
-        bad, last = int(self._read("first_bad")[0]), self.updates - 1
+        last = self.updates
         self._restore(kept)
         batches.scan("training")
-        found = ""
-        while self.updates < (bad if bad >= 0 else last):
+        good = before = self.updates
+        while good < last:
+            self._replay_runner(batches, data).run()
+            if not self._all_finite():
+                break
+            good += 1
+        self._restore(kept)
+        for _ in range(good - before):
             self._replay_runner(batches, data).run()
         runner = self._replay_runner(batches, data, keep_all=True)
-        number = self.updates + 1
+        found = "no op when its step is run again"
         for position, op in enumerate(runner.program.ops):
             runner.step_op(position)
-            wrong = [s for s in op.outs if s and not np.isfinite(runner.read(s)).all()]
-            if wrong:
+            if any(s and not np.isfinite(runner.read(s)).all() for s in op.outs):
                 found = f"{op.label}: {op.name} gives {runner.program.formula(op)}, which is not finite"
                 break
         self._restore(kept)
         raise DivergenceError(
-            f"training diverged at step {number} (epoch {self.epochs_done + 1}): {found}. "
+            f"training diverged at step {good + 1} (epoch {self.epochs_done + 1}): {found}. "
             f"The last good weights are back. Lower lr (now {self.optimizer.lr:g}), scale the inputs, or "
             f"start from smaller weights"
         )
+
+    def _all_finite(self) -> bool:
+        """Whether Θ, the optimiser's state and the last cost are finite."""
+        arrays = (self._memory[name] for name in ("theta", "loss", *self._states))
+        return all(self._backend.all_finite(array) for array in arrays)
 
     def _replay_runner(self, batches: Batches, data: Mapping[str, Any], keep_all: bool = False) -> Runner:
         rows = min(self.batch_size, batches.count - self._position())

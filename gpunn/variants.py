@@ -98,8 +98,8 @@ def training(
 ) -> Program:
     """One minibatch of training: forward, the four equations, the update.
 
-    ``gathered``: the batch comes through the permutation, and the cursor moves on; otherwise the host
-    writes x and the targets.
+    ``gathered``: the batch comes through the permutation, enters the sums of its epoch, and the cursor
+    moves on; otherwise the host writes x and the targets, and it is a step on its own.
     """
     program = model.forward(batch, f"training on batches of {batch}", gathered=gathered)
     target, weight = _targets(program, targets, gathered=gathered)
@@ -107,17 +107,8 @@ def training(
     for metric in metrics:
         metric.emit(program, program.marks["output"], target)
     program.backpropagate(seed)
-    step = program.slot("step", (1,), Role.HYPER, "int64")
-    penalty = None
-    if optimizer.l2:
-        layout = program.lay_out_parameters()
-        hyper = program.slot("hyper", (len(HYPER),), Role.HYPER, "float64")
-        out = program.slot("penalty", (1,), Role.HYPER, "float64")
-        program.emit(
-            "l2_penalty", ("theta", hyper), {"penalty": out}, label="penalty", weights=layout.weights
-        )
-        penalty = out
-    _tally(program, step, penalty)
+    if gathered:
+        _tally(program, _penalty(program) if optimizer.l2 else None)
     optimizer.emit(program)
     _advance(program, batch if gathered else 0)
     program.prune()
@@ -133,8 +124,7 @@ def evaluation(
     loss.emit(program, program.marks["output"], target, weight, gradient=False)
     for metric in metrics:
         metric.emit(program, program.marks["output"], target)
-    step = program.slot("step", (1,), Role.HYPER, "int64")
-    _tally(program, step, None)
+    _tally(program, None)
     _advance(program, batch)
     program.prune()
     return program
@@ -176,12 +166,21 @@ def jacobian(model: Model, batch: int) -> Program:
     seed = program.slot("seed", program.slots[output].shape, Role.INPUT, symbol="∂C/∂output")
     errors = program.backpropagate({output: seed}, wrt=[x], parameters=False)
     program.marks |= {"seed": seed, "gradient": errors[program.root(x)]}
-    program.pin(program.marks["gradient"])
+    program.pin(x, seed, program.marks["gradient"])
     program.prune()
     return program
 
 
-def _tally(program: Program, step: str, penalty: str | None) -> None:
+def _penalty(program: Program) -> str:
+    weights = program.lay_out_parameters().weights
+    hyper = program.slot("hyper", (len(HYPER),), Role.HYPER, "float64")
+    penalty = program.slot("penalty", (1,), Role.HYPER, "float64")
+    program.emit("l2_penalty", ("theta", hyper), {"penalty": penalty}, label="penalty", weights=weights)
+    return penalty
+
+
+def _tally(program: Program, penalty: str | None) -> None:
+    step = program.slot("step", (1,), Role.HYPER, "int64")
     outs = {
         "loss_sum": program.slot("loss_sum", (3,), Role.HYPER, "float64", "ΣC"),
         "first_bad": program.slot("first_bad", (1,), Role.HYPER, "int64"),

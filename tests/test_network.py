@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -219,6 +220,15 @@ def test_a_row_of_nan_gives_nan_in_that_row_alone(build):
     output = build().predict(spoilt)
     np.testing.assert_array_equal(np.isnan(output).all(axis=1), np.arange(9) == 4)
     np.testing.assert_array_equal(np.isnan(output).any(axis=1), np.arange(9) == 4)
+
+
+def test_threads_that_predict_at_once_do_not_disturb_each_other(device):
+    layers = [gpunn.Dense(300, activation="tanh"), gpunn.Dense(N_OUT)]
+    net = gpunn.Sequential(layers, input_shape=N_IN, device=device, seed=1)
+    expected = net.predict(X)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: net.predict(X), range(60)))
+    np.testing.assert_allclose(np.stack(found), np.stack([expected] * 60), rtol=1e-5, atol=1e-6)
 
 
 # ------------------------------------------------------------------ predict_proba

@@ -483,6 +483,17 @@ def test_a_step_larger_than_the_batch_is_refused(build):
     assert trainer.updates == 0
 
 
+def test_steps_of_many_sizes_one_after_the_other(build):
+    net, other = build(), build()
+    trainer = gpunn.Trainer(net, loss="cross_entropy", batch_size=N)
+    sizes = [*range(1, N + 1), *range(N, 0, -1)]
+    for size in sizes:
+        trainer.step(X[:size], LABELS[:size])
+        gpunn.Trainer(other, loss="cross_entropy").step(X[:size], LABELS[:size])
+    assert trainer.updates == len(sizes)
+    assert net.theta.tobytes() == other.theta.tobytes()
+
+
 def test_a_step_in_the_middle_of_an_epoch_does_not_enter_its_record(build):
     how = {
         "loss": "cross_entropy",
@@ -783,7 +794,7 @@ def test_a_history_with_a_loss_that_is_not_finite_comes_back(tmp_path):
 def test_a_damaged_history_is_refused(tmp_path, content):
     path = tmp_path / "history.json"
     path.write_bytes(content.encode(errors="surrogateescape"))
-    with pytest.raises(gpunn.FormatError, match="history.json is not a history"):
+    with pytest.raises(gpunn.FormatError, match=r"history.json is not a history"):
         gpunn.History.load(path)
 
 

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import FormatError, unknown_name
+from ..errors import ArgumentError, unknown_name
 from ..program import Program
 
 __all__ = ["LAYERS", "Layer", "layer_from_config"]
@@ -75,4 +75,4 @@ def layer_from_config(name: str, config: Mapping[str, Any]) -> Layer:
     try:
         return LAYERS[name](**config)
     except TypeError as error:
-        raise FormatError(f"layer {name} cannot be built from {dict(config)}: {error}") from error
+        raise ArgumentError(f"layer {name} cannot be built from {dict(config)}: {error}") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..errors import ArgumentError, ShapeError
+from ..errors import ShapeError, whole_number
 from ..initializers import initializer
 from ..program import Program
 from .activation import check_activation, emit_activation
@@ -50,9 +50,7 @@ class Dense(Layer):
     bias: str = "zeros"
 
     def __post_init__(self) -> None:
-        if isinstance(self.units, bool) or not hasattr(self.units, "__index__") or self.units < 1:
-            raise ArgumentError(f"Dense: units is {self.units!r}, expected a whole number of at least 1")
-        object.__setattr__(self, "units", int(self.units))
+        object.__setattr__(self, "units", whole_number("Dense: units", self.units, 1))
         check_activation(self.activation)
         initializer(self.weights)
         initializer(self.bias)

@@ -1,0 +1,235 @@
+"""The pictures of training: what they show, and what they leave alone."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import gpunn
+from gpunn import plotting
+from gpunn.history import History
+from gpunn.plotting import MissingMatplotlibError, compare_runs, learning_curves
+
+pytest.importorskip("matplotlib", reason='pictures need Matplotlib: pip install "gpunn[plot]"')
+
+
+def history(epochs=5, *, accuracy=True, held_out=True, start=1.0, fall=0.8):
+    records = []
+    for n in range(1, epochs + 1):
+        record = {"epoch": n, "loss": start * fall**n}
+        if accuracy:
+            record["accuracy"] = 1 - 0.5 / n
+        if held_out:
+            record["val_loss"] = 0.1 + start * fall**n
+            if accuracy:
+                record["val_accuracy"] = 0.9 - (n - 3) ** 2 / 100
+        records.append(record)
+    return History(records)
+
+
+def texts(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+def lines(axes):
+    """The curves, as lists of (epoch, value); the ring around the best epoch is a line of one point."""
+    return [list(zip(line.get_xdata(), line.get_ydata(), strict=True)) for line in axes.get_lines()]
+
+
+@pytest.mark.parametrize(
+    ("given", "labels"),
+    [
+        (history(), ["loss", "accuracy (%)"]),
+        (history(held_out=False), ["loss", "accuracy (%)"]),
+        (history(accuracy=False), ["loss"]),
+    ],
+    ids=["all", "no held-out data", "no accuracy"],
+)
+def test_there_is_a_panel_for_the_loss_and_one_for_the_accuracy_where_it_was_taken(given, labels):
+    assert [axes.get_ylabel() for axes in learning_curves(given).axes] == labels
+
+
+def test_the_curves_are_the_history():
+    given = history()
+    loss, accuracy = learning_curves(given).axes
+    epochs = [1, 2, 3, 4, 5]
+    assert lines(loss) == [
+        list(zip(epochs, given["loss"], strict=True)),
+        list(zip(epochs, given["val_loss"], strict=True)),
+    ]
+    assert lines(accuracy)[0] == [(n, pytest.approx(100 - 50 / n)) for n in epochs]
+    assert texts(loss) == ["training", "held-out"]
+
+
+def test_the_best_epoch_on_the_held_out_data_is_marked():
+    accuracy = learning_curves(history()).axes[1]
+    assert lines(accuracy)[-1] == [(3, 90.0)]
+    assert "best held-out: 90.00 %, epoch 3" in texts(accuracy)
+
+
+@pytest.mark.parametrize(
+    "given", [history(1), history(held_out=False)], ids=["one epoch", "no held-out data"]
+)
+def test_no_best_epoch_is_marked_where_there_is_none_to_choose(given):
+    assert not any("best" in text for text in texts(learning_curves(given).axes[1]))
+
+
+def test_a_single_epoch_is_a_dot_not_an_empty_panel():
+    axes = learning_curves(history(1)).axes[0]
+    assert [line.get_marker() for line in axes.get_lines()] == ["o", "o"]
+
+
+def test_an_epoch_without_a_number_is_left_out_of_that_curve():
+    given = history(4)
+    del given.records[1]["val_loss"]
+    assert [epoch for epoch, _ in lines(learning_curves(given).axes[0])[1]] == [1, 3, 4]
+
+
+def test_what_is_not_finite_is_left_out_and_so_is_a_curve_without_a_number():
+    given = history(4, accuracy=False)
+    for record in given:
+        record["val_loss"] = float("inf")
+    given.records[0]["loss"] = float("nan")
+    (axes,) = learning_curves(given).axes
+    assert texts(axes) == ["training"]
+    assert [epoch for epoch, _ in lines(axes)[0]] == [2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("given", "scale"),
+    [
+        (history(30, held_out=False, fall=0.7), "log"),
+        (history(5, held_out=False), "linear"),
+        (History([{"epoch": 1, "loss": 1.0}, {"epoch": 2, "loss": 0.0}]), "linear"),
+    ],
+    ids=["a large fall", "a small fall", "down to zero"],
+)
+def test_a_loss_that_falls_far_is_drawn_on_a_logarithmic_axis(given, scale):
+    assert learning_curves(given).axes[0].get_yscale() == scale
+
+
+def test_the_accuracy_axis_ends_at_100_percent():
+    given = History([{"epoch": n, "loss": 1.0, "accuracy": 1 - 0.01 / n} for n in range(1, 20)])
+    assert learning_curves(given).axes[1].get_ylim()[1] <= 100
+
+
+def test_names_that_would_overlap_are_moved_apart():
+    given = History([{"epoch": n, "loss": 1 / n, "val_loss": 1 / n + 1e-4} for n in (1, 2, 3)])
+    figure = learning_curves(given)
+    renderer = figure.canvas.get_renderer()
+    low, high = [text.get_window_extent(renderer) for text in figure.axes[0].texts]
+    assert low.y1 <= high.y0 + 1
+
+
+@given(places=st.lists(st.floats(0, 1), max_size=9), least=st.floats(0.01, 0.1))
+def test_names_keep_their_order_their_distance_and_stay_beside_the_panel(places, least):
+    moved = plotting._apart(places, least)
+    order = np.argsort(places, kind="stable")
+    assert np.all(np.diff(np.array(moved)[order]) >= least - 1e-9)
+    assert all(-1e-9 <= place <= 1 + 1e-9 for place in moved)
+
+
+@given(places=st.lists(st.integers(0, 9), unique=True, max_size=9))
+def test_names_that_are_far_enough_apart_stay(places):
+    assert plotting._apart([place / 9 for place in places], 0.1) == [place / 9 for place in places]
+
+
+def test_several_runs_are_drawn_over_each_other_each_with_its_name():
+    runs = {f"seed {seed}": history(start=1 + seed) for seed in range(3)}
+    loss, accuracy = compare_runs(runs, title="three seeds").axes
+    assert loss.get_ylabel() == "loss, held-out"
+    assert accuracy.get_ylabel() == "accuracy, held-out (%)"
+    assert [values[0][1] for values in lines(loss)] == [run["val_loss"][0] for run in runs.values()]
+    assert texts(loss) == list(runs)
+    assert len({line.get_color() for line in loss.get_lines()}) == 3
+
+
+def test_many_runs_are_drawn_alike_under_their_mean_over_the_epochs_that_all_reached():
+    runs = {f"seed {seed}": history(5 if seed else 3, start=1 + seed) for seed in range(8)}
+    loss = compare_runs(runs).axes[0]
+    mean = lines(loss)[-1]
+    assert [epoch for epoch, _ in mean] == [1, 2, 3]
+    assert mean[0][1] == pytest.approx(np.mean([run["val_loss"][0] for run in runs.values()]))
+    assert texts(loss) == ["mean of 8"]
+
+
+def test_runs_without_held_out_data_are_compared_in_training():
+    runs = {"a": history(held_out=False), "b": history()}
+    assert [axes.get_ylabel() for axes in compare_runs(runs).axes] == [
+        "loss, training",
+        "accuracy, training (%)",
+    ]
+
+
+def test_an_accuracy_that_one_run_lacks_is_not_compared():
+    runs = {"a": history(accuracy=False), "b": history()}
+    assert [axes.get_ylabel() for axes in compare_runs(runs).axes] == ["loss, held-out"]
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: learning_curves(History()),
+        lambda: compare_runs({"a": history(), "b": History()}),
+        lambda: compare_runs({}),
+    ],
+    ids=["no epoch", "a run without an epoch", "no run"],
+)
+def test_nothing_to_draw_is_an_error(draw):
+    with pytest.raises(gpunn.ArgumentError, match=r"no epochs|is empty"):
+        draw()
+
+
+@pytest.mark.parametrize(
+    ("name", "magic"), [("curves.png", b"\x89PNG"), ("curves.pdf", b"%PDF"), ("curves.svg", b"<?xml")]
+)
+def test_the_picture_is_written_in_the_format_of_its_name(tmp_path, name, magic):
+    learning_curves(history(), tmp_path / name)
+    assert (tmp_path / name).read_bytes().startswith(magic)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_png_has_150_dots_an_inch_and_says_who_made_it(tmp_path):
+    figure = learning_curves(history(), tmp_path / "curves.png", title="a title")
+    content = (tmp_path / "curves.png").read_bytes()
+    width, height = struct.unpack(">II", content[16:24])
+    assert (width, height) == tuple(int(150 * inches) for inches in figure.get_size_inches())
+    assert b"Software\0gpunn" in content[:200]
+    assert [text.get_text() for text in figure.texts] == ["a title"]
+
+
+def test_the_background_is_white():
+    canvas = learning_curves(history()).canvas
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())
+    assert (pixels[0] == 255).all()
+
+
+def test_an_unknown_format_is_an_error_that_names_the_nearest(tmp_path):
+    with pytest.raises(gpunn.UnknownNameError, match="did you mean 'png'"):
+        learning_curves(history(), tmp_path / "curves.pngg")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_matplotlib_the_error_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(MissingMatplotlibError, match=r'pip install "gpunn\[plot\]"') as caught:
+        learning_curves(history())
+    assert isinstance(caught.value, ImportError)
+
+
+def test_drawing_leaves_pyplot_alone():
+    script = (
+        "import sys, gpunn.plotting as p; assert 'matplotlib' not in sys.modules\n"
+        "from gpunn import History\n"
+        "p.learning_curves(History([{'epoch': 1, 'loss': 1.0}]))\n"
+        "print('matplotlib' in sys.modules, 'matplotlib.pyplot' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]
