@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import threading
 from collections.abc import Callable, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,7 @@ def plain(value: Any) -> Any:
 
 
 _SAVING: set[str] = set()
+_NUMBERS = count()
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -90,7 +91,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     for stale in folder.glob(f"{stem}.*.saving"):
         if stale.name not in _SAVING and not _alive(stale.name.split(".")[2]):
             stale.unlink(missing_ok=True)
-    temporary = folder / f"{stem}.{os.getpid()}.{threading.get_ident()}.saving"
+    temporary = folder / f"{stem}.{os.getpid()}.{next(_NUMBERS)}.saving"
     _SAVING.add(temporary.name)
     try:
         with open(temporary, "wb") as file:

@@ -73,15 +73,7 @@ class Loss:
         outs = {"loss": program.slot("loss", (2,), Role.HYPER, "float64", "C")}
         seed: dict[str, str] = {}
         if gradient:
-            slot = program.slots[read]
-            tail = slot.scope.rsplit(".", 1)[-1]
-            with program.scope(slot.scope, program.label):
-                delta = program.slot(
-                    f"{slot.scope or 'output'}.delta",
-                    slot.shape,
-                    Role.ACTIVATION,
-                    symbol=f"δ{tail}" if tail.isdigit() else "δ",
-                )
+            delta = program.error_slot(read)
             outs["delta"] = delta
             seed[read] = delta
         program.emit(name, (read, target, weight), outs, label=f"{self.name} cost")

@@ -271,6 +271,7 @@ def _linear_adjoint(back: Backward, op: Node) -> None:
         back.send("linear_grad_input", (delta, str(weights)), to=x)
     if back.needs(weights):
         back.send("linear_grad_weight", (delta, str(x)), to=weights)
+    if back.needs(bias):
         back.send("linear_grad_bias", (delta,), to=bias)
 
 

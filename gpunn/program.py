@@ -10,12 +10,13 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import numpy as np
 
 from .arena import Layout, Plan, lay_out, plan_workspace
-from .errors import ProgramError, ShapeError, unknown_name
+from .errors import ArgumentError, ProgramError, ShapeError, unknown_name
 from .fusion import Pattern, fuse_ops
 from .ops import Operand, Shape, rule
 from .slots import WORKSPACE, Op, Role, Slot
@@ -108,14 +109,15 @@ class Program:
         >>> p.slots[p.view(x, (10, 784))].base
         'x'
         """
-        source = self.slots[of]
+        source = self.described(of)
         if source.shape == tuple(shape):
             return of
         if math.prod(d or 0 for d in shape) != source.size:
             raise ShapeError(f"{self._label}: cannot view {of} of shape {source.shape} as {tuple(shape)}")
-        name = f"{of}.{'x'.join(map(str, shape))}"
-        base = self.root(of)
-        self.slots[name] = replace(source, name=name, shape=tuple(shape), base=base)
+        seen = replace(source, shape=tuple(shape), base=of, offset=0)
+        stem = f"{of}.{'x'.join(map(str, shape))}"
+        name = next(n for n in _numbered(stem) if self.slots.get(n) in (None, replace(seen, name=n)))
+        self.slots[name] = replace(seen, name=name)
         return name
 
     @contextmanager
@@ -172,7 +174,10 @@ class Program:
         letters = entry.letters
         kept = {key: value for key, value in attrs.items() if key not in letters}
         if entry.attributes is not None:
-            entry.attributes(**{key: value for key, value in kept.items() if key != "accumulate"})
+            try:
+                entry.attributes(**{key: value for key, value in kept.items() if key != "accumulate"})
+            except TypeError as error:
+                raise ArgumentError(f"{where}: wrong attributes {kept}: {error}") from error
         given = [self.slots[s].shape if s else None for s in padded]
         given += [self.slots[outs[o.name]].shape if o.name in outs else None for o in entry.outputs]
         shapes = entry.resolve(given, attrs, label)
@@ -204,12 +209,23 @@ class Program:
 
     def _fresh(self, operand: str, shape: Shape, role: Role, dtype: str) -> str:
         stem = f"{self._scope}.{operand}" if self._scope else operand
-        name, number = stem, 1
-        while name in self.slots:
-            number += 1
-            name = f"{stem}.{number}"
-        greek = {"delta": "δ"}.get(operand, operand)
-        return self.slot(name, shape, role, dtype, f"{greek}{self._index}" + "′" * (number - 1))
+        name = self._unused(stem)
+        again = 0 if name == stem else int(name.removeprefix(f"{stem}.")) - 1
+        return self.slot(name, shape, role, dtype, f"{operand}{self._index}" + "′" * again)
+
+    def _unused(self, stem: str) -> str:
+        return next(name for name in _numbered(stem) if name not in self.slots)
+
+    def error_slot(self, of: str) -> str:
+        """Declare the slot of ∂C/∂slot, named after the layer that the slot belongs to."""
+        slot = self.slots[of]
+        tail = slot.scope.rsplit(".", 1)[-1]
+        stem = f"{slot.scope or of}.delta"
+        name = self._unused(stem)
+        again = 0 if name == stem else int(name.removeprefix(f"{stem}.")) - 1
+        symbol = f"δ{tail}" if tail.isdigit() else f"∂C/∂{slot.symbol}"
+        with self.scope(slot.scope, self._label):
+            return self.slot(name, slot.shape, Role.ACTIVATION, slot.dtype, symbol + "′" * again)
 
     def lay_out_parameters(self) -> Layout:
         """Make Θ: after the forward ops, every parameter becomes a window of the slot ``theta``."""
@@ -239,24 +255,45 @@ class Program:
     def pin(self, *slots: str) -> None:
         """Keep these slots' content until the step ends, whatever else wants their place."""
         for slot in slots:
-            if slot not in self.slots:
-                raise unknown_name("slot", slot, self.slots)
+            self.described(slot)
         self.pinned.update(slots)
 
     # ------------------------------------------------------------------ asking
 
+    def described(self, slot: str) -> Slot:
+        """The slot of that name, or an error with the nearest name there is."""
+        try:
+            return self.slots[slot]
+        except KeyError:
+            raise unknown_name("slot", slot, self.slots) from None
+
     def root(self, slot: str) -> str:
         """The slot that owns the memory of this one."""
-        base = self.slots[slot].base
-        return slot if base is None else self.root(base)
+        return self.place(slot)[0]
+
+    def place(self, slot: str) -> tuple[str, int]:
+        """The slot that owns the memory of this one, and where in it this one starts (elements)."""
+        offset, name = 0, slot
+        while (base := self.slots[name].base) is not None:
+            offset += self.slots[name].offset
+            name = base
+        return name, offset
+
+    def owner(self, slot: str) -> str:
+        """The parameter or the slot with memory of its own that this one is, or is a view of."""
+        name = slot
+        while name not in self._weights and (base := self.slots[name].base) is not None:
+            name = base
+        return name
 
     def overlap(self, one: str, other: str) -> bool:
         """Whether two slots share elements."""
-        if self.root(one) != self.root(other):
+        (root, start), (other_root, other_start) = self.place(one), self.place(other)
+        if root != other_root:
             return False
-        a, b = self.slots[one], self.slots[other]
-        whole = a.base is None or b.base is None
-        return whole or (a.offset < b.offset + b.size and b.offset < a.offset + a.size)
+        if one == root or other == root:
+            return True
+        return start < other_start + self.slots[other].size and other_start < start + self.slots[one].size
 
     def touches(self, slots: Iterable[str], others: Iterable[str]) -> bool:
         """Whether any of ``slots`` shares elements with any of ``others``."""
@@ -318,8 +355,9 @@ class Program:
                     f"{op.label or op.name}: op {op.name!r} has no adjoint, and the error has to pass it: "
                     f"register it with adjoint=..."
                 )
-            with self.scope(_scope_of(self, op), op.label.removesuffix(": forward")):
-                walk.label = op.label.removesuffix(": forward") + ": backward"
+            layer = op.label.removesuffix(": forward") or op.name
+            with self.scope(_scope_of(self, op), layer):
+                walk.label = f"{layer}: backward"
                 entry.adjoint(walk, op)
         return dict(walk.errors)
 
@@ -466,8 +504,8 @@ class Program:
             return "+".join(dict.fromkeys(self._equation(part, output_error) for part in op.parts))
         equation = rule(op.name).equation
         if equation == "loss":
-            output_error |= {s for s in op.outs[1:] if s}
-        elif equation == "BP2" and op.outs and op.outs[0] in output_error:
+            output_error |= {self.root(s) for s in op.outs[1:] if s}
+        elif equation == "BP2" and self.root(str(op.outs[0])) in output_error:
             return "BP1"
         return equation
 
@@ -493,6 +531,11 @@ class Program:
         return text.replace(" = ", " += ", 1) if op.attrs.get("accumulate") else text
 
 
+def _numbered(stem: str) -> Iterator[str]:
+    yield stem
+    yield from (f"{stem}.{number}" for number in count(2))
+
+
 def _used(ops: Iterable[Op]) -> set[str]:
     return {s for op in ops for s in (*op.ins, *op.outs) if s}
 
@@ -516,45 +559,40 @@ class _Backward:
         self.program = program
         self.parameters = parameters
         self.label = ""
+        for slot in (*seeds, *seeds.values(), *wrt):
+            program.described(slot)
         self.errors: dict[str, str] = {}
         for slot, seed in seeds.items():
-            root = program.root(slot)
-            self.errors[root] = program.view(seed, program.slots[root].shape)
-        self.wanted = {program.root(s) for s in wrt}
+            owner = program.owner(slot)
+            self.errors[owner] = program.view(seed, program.slots[owner].shape)
+        self.wanted = {program.owner(s) for s in wrt}
         for op in program.ops:
             if rule(op.name).equation in ("forward", "loss") and any(self.needs(s) for s in op.ins if s):
-                self.wanted |= {program.root(s) for s in op.outs if s}
+                self.wanted |= {program.owner(s) for s in op.outs if s}
 
     def needs(self, slot: str | None) -> bool:
         if slot is None:
             return False
-        if self.program.slots[slot].role is Role.PARAMETER:
-            return self.parameters
-        return self.program.root(slot) in self.wanted
+        owner = self.program.owner(slot)
+        return owner in self.wanted or (self.parameters and self.program.slots[owner].role is Role.PARAMETER)
 
     def has_error(self, slot: str) -> bool:
-        return self.program.root(slot) in self.errors
+        return self.program.owner(slot) in self.errors
 
     def error(self, slot: str | None) -> str:
-        root = self.program.root(str(slot))
-        if root not in self.errors:
+        owner = self.program.owner(str(slot))
+        if owner not in self.errors:
             raise ProgramError(f"{self.label}: no error has reached {slot!r}")
-        error = self.errors[root]
-        shape = self.program.slots[str(slot)].shape
-        return error if slot == root else self.program.view(error, shape)
+        return self.program.view(self.errors[owner], self.program.slots[str(slot)].shape)
 
     def send(self, op: str, ins: Sequence[str], to: str | None, **attrs: Any) -> None:
         program, slot = self.program, str(to)
-        if program.slots[slot].role is Role.PARAMETER:
-            key, target = f"grad.{slot}", program.gradient(slot)
-        else:
-            key = program.root(slot)
-            target = ""
-        again = key in self.errors
+        owner = program.owner(slot)
+        again = owner in self.errors
         if not again:
-            self.errors[key] = target or self._declare(key)
-        if not target:
-            target = self.error(slot)
+            parameter = program.slots[owner].role is Role.PARAMETER
+            self.errors[owner] = program.gradient(owner) if parameter else program.error_slot(owner)
+        target = self.error(slot)
         entry = rule(op)
         (output,) = [o.name for o in entry.outputs]
         if not again:
@@ -562,7 +600,8 @@ class _Backward:
         elif entry.accumulates:
             program.emit(op, ins, {output: target}, label=self.label, accumulate=True, **attrs)
         else:
-            term = program.emit(op, ins, label=self.label, **attrs)
+            term = program.error_slot(slot)
+            program.emit(op, ins, {output: term}, label=self.label, **attrs)
             program.emit("copy", (term,), {"v": target}, label=self.label, accumulate=True)
 
     def rewrite(
@@ -574,22 +613,8 @@ class _Backward:
         delta = self.error(error_of)
         (output,) = [o.name for o in rule(op).outputs]
         program.emit(op, ins, {output: delta}, label=self.label, **attrs)
-        root = program.root(slot)
-        if root in self.errors:
-            program.emit("copy", (delta,), {"v": self.error(slot)}, label=self.label, accumulate=True)
-        elif root == slot:
-            self.errors[root] = delta
+        owner = program.owner(slot)
+        if owner in self.errors or program.slots[owner].role is Role.PARAMETER:
+            self.send("copy", (delta,), to=slot)
         else:
-            self.errors[root] = program.view(delta, program.slots[root].shape)
-
-    def _declare(self, root: str) -> str:
-        program = self.program
-        slot = program.slots[root]
-        name, number = (f"{slot.scope}.delta" if slot.scope else f"{root}.delta"), 1
-        stem = name
-        while name in program.slots:
-            number += 1
-            name = f"{stem}.{number}"
-        tail = slot.scope.rsplit(".", 1)[-1]
-        symbol = f"δ{tail}" if tail.isdigit() else f"∂C/∂{slot.symbol}"
-        return program.slot(name, slot.shape, Role.ACTIVATION, slot.dtype, symbol + "′" * (number - 1))
+            self.errors[owner] = program.view(delta, program.slots[owner].shape)

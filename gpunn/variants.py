@@ -52,7 +52,7 @@ class Model:
         for i, layer in enumerate(self.layers):
             with program.scope(f"layers.{i}", f"layer {i} {type(layer).__name__}"):
                 slot = layer.emit(program, slot)
-                if slot not in program.slots:
+                if not isinstance(slot, str) or slot not in program.slots:
                     raise ArgumentError(f"{program.label}: emit() returned {slot!r}, expected an output slot")
         program.lay_out_parameters()
         program.marks |= {"x": x, "output": slot}

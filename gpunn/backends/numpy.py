@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import lru_cache, partial
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -507,16 +508,20 @@ class NumpyRunner(Runner):
             named = [s for s in (*op.ins, *op.outs) if s is not None]
             if all(self.program.root(s) in self._roots for s in named):
                 views = [None if s is None else self.array(s) for s in (*op.ins, *op.outs)]
-                self._calls[i] = partial(self._backend.kernel(op), *views, **op.attrs, **self._scratches[i])
+                kernel, keywords = self._backend.kernel(op), {**op.attrs, **self._scratches[i]}
+                if self._calls[i] is None:
+                    _check_call(kernel, op, views, keywords)
+                self._calls[i] = partial(kernel, *views, **keywords)
 
     def array(self, slot: str) -> Array:
         """The view of a slot."""
-        described = self.program.slots[slot]
-        root = self._roots[self.program.root(slot)]
-        if described.base is None:
+        described = self.program.described(slot)
+        name, offset = self.program.place(slot)
+        root = self._roots[name]
+        if name == slot:
             return root
         shape = tuple(d or 0 for d in described.shape)
-        return root.reshape(-1)[described.offset : described.offset + described.size].reshape(shape)
+        return root.reshape(-1)[offset : offset + described.size].reshape(shape)
 
     def bind(self, **data: Any) -> None:
         """Give the data slots their arrays."""
@@ -558,6 +563,17 @@ class NumpyRunner(Runner):
             raise ProgramError(f"bind() the data slots of op {index} before running it")
         with np.errstate(all="ignore"):
             call()
+
+
+def _check_call(kernel: Kernel, op: Op, views: list[Any], named: dict[str, Any]) -> None:
+    """An op's operands and attributes have to be what its kernel takes."""
+    try:
+        signature(kernel).bind(*views, **named)
+    except TypeError as error:
+        raise ProgramError(
+            f"{op.label or op.name}: the kernel of {op.name!r} cannot take its operands and "
+            f"attributes: {error}"
+        ) from error
 
 
 def _room(shape: tuple[int, ...], dtype: str) -> int:
