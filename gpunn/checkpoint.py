@@ -62,7 +62,7 @@ def write(path: str | os.PathLike[str], kind: str, config: Mapping[str, Any], te
     """Write a file so that at any moment the old or the new one is whole on disk."""
     target = Path(path)
     ready = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-    text = json.dumps({"format": FORMAT, "kind": kind, "config": config}, sort_keys=True, default=plain)
+    text = json.dumps({"format": FORMAT, "kind": kind, "config": config}, default=plain)
     about = {"gpunn": text, "sha256": _digest(text, ready)}
     write_atomically(target, to_bytes(ready, metadata=about))
 

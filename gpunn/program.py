@@ -566,9 +566,17 @@ class _Backward:
             owner = program.owner(slot)
             self.errors[owner] = program.view(seed, program.slots[owner].shape)
         self.wanted = {program.owner(s) for s in wrt}
+        written: set[str] = set()
         for op in program.ops:
             if rule(op.name).equation in ("forward", "loss") and any(self.needs(s) for s in op.ins if s):
-                self.wanted |= {program.owner(s) for s in op.outs if s}
+                made = {program.owner(s) for s in op.outs if s and program.slots[s].role in WORKSPACE}
+                if again := made & written:
+                    raise ProgramError(
+                        f"{op.label or op.name}: {op.name} overwrites {again.pop()!r}: the error cannot pass "
+                        f"a slot whose content is gone: give the op an output of its own"
+                    )
+                written |= made
+                self.wanted |= made
 
     def needs(self, slot: str | None) -> bool:
         if slot is None:

@@ -1,0 +1,245 @@
+"""``gpunn evaluate`` and ``gpunn predict``: a saved network on data."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import checkpoint
+from ..data import Dataset, Split, load, read_csv
+from ..errors import ArgumentError, DataError, FormatError, ShapeError, UnknownNameError, unknown_name
+from ..losses import loss_named
+from ..network import Sequential
+from .runs import Origin, data_options
+from .scores import percent, r_squared
+from .task import Classes, choose, load_data, sides_of, target_column, targets_of
+
+__all__ = ["evaluate", "predict"]
+
+Array = NDArray[Any]
+
+#: The names under which an .npz file may hold features and no targets.
+_FEATURES = ("X", "x", "X_test", "x_test", "data")
+
+
+def _network(options: Namespace) -> Sequential:
+    network: Sequential = checkpoint.load(options.model, choose(options, "device"))
+    return network
+
+
+def _width(network: Sequential) -> int:
+    return int(np.prod(network.input_shape))
+
+
+def _inputs(network: Sequential, X: Array, where: str) -> Array:
+    """The rows in the shape of the network's input, which may be that of an image."""
+    if X.ndim < 2 or np.prod(X.shape[1:]) != _width(network):
+        raise ShapeError(
+            f"{where} holds features of shape {X.shape}, the network takes (n, {_width(network)})"
+        )
+    return X.reshape(len(X), *network.input_shape)
+
+
+def _classes(network: Sequential, origin: Origin | None, names: Classes) -> Classes:
+    """What the outputs stand for: as in training, else as in the data, else numbered; None for numbers."""
+    if origin is not None:
+        return origin.classes
+    if network.outputs == 1 or not _gives_probabilities(network):
+        return None
+    return names if names and len(names) == network.outputs else _numbered(network.outputs)
+
+
+def _numbered(outputs: int) -> tuple[str, ...]:
+    return tuple(map(str, range(outputs)))
+
+
+def _gives_probabilities(network: Sequential) -> bool:
+    try:
+        network.predict_proba(np.zeros((0, *network.input_shape)))
+    except ArgumentError:
+        return False
+    return True
+
+
+# ---------------------------------------------------------------------- evaluate
+
+
+def evaluate(options: Namespace) -> int:
+    """Print the loss and the accuracy, or R², of a saved network; returns 0."""
+    network = _network(options)
+    origin = Origin.beside(options.model, network)
+    source, target, fraction = data_options(options, origin)
+    dataset = load_data(source, target, 0 if options.split == "all" else fraction)
+    side = _side(dataset, options.split)
+    name = options.loss or network.loss
+    if name is None:
+        raise ArgumentError(f"{options.model} does not say which loss it was trained with: give --loss")
+    X = _inputs(network, side.X, dataset.name)
+    classes = _classes(network, origin, dataset.classes)
+    y = targets_of(side, dataset.classes, classes, loss_named(name), network.outputs)
+    loss = network.evaluate(X, y, loss=name)["loss"]
+    outputs = network.predict(X)
+    print(f"{dataset.name}, {side.name}: {len(side):,} examples")
+    print(f"loss      {loss:.6g} ({name})")
+    if classes is None:
+        print(f"R²        {r_squared(y, outputs):.4f}")
+    else:
+        _print_classes(y if y.ndim == 1 else y.argmax(axis=1), outputs.argmax(axis=1), classes)
+    return 0
+
+
+def _side(dataset: Dataset, name: str) -> Split:
+    sides = {side.name: side for side in sides_of(dataset)}
+    if name == "all":
+        X = np.concatenate([side.X for side in sides.values()])
+        y = np.concatenate([side.y for side in sides.values() if side.y is not None])
+        return Split(X, y, dataset.classes, "all")
+    if name in sides:
+        return sides[name]
+    if name == "test":
+        raise ArgumentError(f"{dataset.name} has no test examples: give --split all, or a --test-fraction")
+    raise unknown_name("split", name, [*sides, "all"])
+
+
+def _print_classes(labels: Array, guesses: Array, classes: tuple[str, ...]) -> None:
+    """The accuracy over all and class by class, and what each class is most often taken for."""
+    right = int((labels == guesses).sum())
+    print(f"accuracy  {percent(right / len(labels))} ({right:,} of {len(labels):,} right)\n")
+    width = max(len("class"), *map(len, classes))
+    print(f"{'class':<{width}}  examples   accuracy  most often taken for")
+    confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
+    np.add.at(confusion, (labels, guesses), 1)
+    for i, name in enumerate(classes):
+        wrong = confusion[i].copy()
+        count, wrong[i] = int(wrong.sum()), 0
+        worst = int(wrong.argmax())
+        accuracy = percent(confusion[i, i] / count) if count else ""
+        taken = f"  {classes[worst]} ({wrong[worst]:,} of {count:,})" if wrong[worst] else ""
+        print(f"{name:<{width}}  {count:>8,}  {accuracy:>9}{taken}".rstrip())
+
+
+# ---------------------------------------------------------------------- predict
+
+
+def predict(options: Namespace) -> int:
+    """Print or write a prediction for each example; returns 0."""
+    path = None if options.output is None else _writable(options)
+    network = _network(options)
+    origin = Origin.beside(options.model, network)
+    X, names = _read(options, _width(network), origin)
+    inputs = _inputs(network, X, options.data)
+    classes = _classes(network, origin, names)
+    if options.proba:
+        array = network.predict_proba(inputs)
+        header: Sequence[str] = classes or _numbered(network.outputs)
+    elif classes is not None:
+        array, header = network.predict(inputs).argmax(axis=1), ["prediction"]
+    else:
+        array = network.predict(inputs).reshape(len(inputs), -1)
+        header = ["prediction"] if network.outputs == 1 else [f"output {i}" for i in range(network.outputs)]
+    if path is not None and path.suffix.lower() == ".npy":
+        content = io.BytesIO()
+        np.save(content, array)
+        checkpoint.write_atomically(path, content.getvalue())
+        return 0
+    table = _table(header, array, classes)
+    if path is None:
+        sys.stdout.write(table)
+    else:
+        checkpoint.write_atomically(path, table.encode())
+    return 0
+
+
+def _writable(options: Namespace) -> Path:
+    """Where --output goes: a known format, and none of the files that are read."""
+    path = Path(options.output)
+    if path.suffix.lower() not in (".csv", ".npy"):
+        raise unknown_name("output format", path.suffix, (".csv", ".npy"))
+    for name in (options.data, options.model):
+        if path.exists() and Path(name).exists() and os.path.samefile(path, name):
+            raise ArgumentError(f"--output {path} would overwrite what is read: choose another name")
+    return path
+
+
+def _table(header: Sequence[str], array: Array, classes: Classes) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    if array.ndim == 1 and classes is not None:
+        writer.writerows([classes[label]] for label in array.tolist())
+    else:
+        # NumPy's own str: the shortest digits that give the same float32 back.
+        writer.writerows([str(value) for value in row] for row in array)
+    return text.getvalue()
+
+
+def _read(options: Namespace, width: int, origin: Origin | None) -> tuple[Array, Classes]:
+    """The features in the data's order, and the names of the classes where there is a column of them."""
+    source, given = options.data, options.target is not None
+    suffix = Path(source).suffix.lower()
+    named = options.target if given or origin is None else origin.target
+    target = target_column(named, source)
+    if suffix in (".csv", ".tsv", ".txt"):
+        return _read_table(source, -1 if target is None else target, width, given)
+    try:
+        dataset = load(source, target=target if suffix == ".npz" or given else None, test_fraction=0)
+    except (FormatError, UnknownNameError):
+        if suffix != ".npz" or given:
+            raise
+        X = _features_alone(source)
+        if X is None:
+            raise
+        return X, None
+    return np.concatenate([side.X for side in sides_of(dataset)]), dataset.classes
+
+
+def _read_table(path: str, target: str | int, width: int, given: bool) -> tuple[Array, Classes]:
+    """The number of columns says whether the target is among them, unless --target does."""
+    delimiter = "\t" if path.lower().endswith(".tsv") else None
+    left: list[str | int | None] = [target] if given else [None, target]
+    columns = 0
+    while left:
+        column = left.pop(0)
+        try:
+            dataset = read_csv(path, target=column, delimiter=delimiter)
+        except FormatError:
+            # A column of words may be the target, and is then left out by the next reading.
+            if not left and not columns:
+                raise
+        except ArgumentError:
+            # The column that was the target in training is not in this file.
+            if given or column == -1:
+                raise
+            left.append(-1)
+        else:
+            found = dataset.train.X.shape[1]
+            if found == width:
+                return dataset.train.X, dataset.classes
+            columns = found + (column is not None)
+    raise DataError(
+        f"{path} has {columns:,} columns, the network takes {width:,} features: expected {width:,} columns, "
+        f"or {width + 1:,} with the target, which --target names where it is not the last"
+    )
+
+
+def _features_alone(path: str) -> Array | None:
+    """The features of an .npz file that holds no targets; None where it is not such a file."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            found = [name for name in _FEATURES if name in arrays.files] or arrays.files
+            X: Array = arrays[found[0]]
+    except Exception:
+        # A damaged archive raises almost anything; what was wrong with it has been said already.
+        return None
+    if X.dtype.kind not in "biuf" or not np.isfinite(X).all():
+        raise DataError(f"{path}: the array {found[0]!r} holds {X.dtype} values that are not finite numbers")
+    return X

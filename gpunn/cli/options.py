@@ -1,0 +1,259 @@
+"""The options of each command, what they mean, and how a wrong one is answered."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import gpunn
+
+from ..errors import ArgumentError, unknown_name
+from .apply import evaluate, predict
+from .show import info, program
+from .task import DEFAULTS
+from .train import train
+
+__all__ = ["Command", "parse"]
+
+Command = Callable[[argparse.Namespace], int]
+
+_ABOUT = """Neural networks whose every equation is a kernel.
+
+  gpunn train --data digits                     train, evaluate, save in runs/digits
+  gpunn evaluate runs/digits/model.safetensors  loss and accuracy, class by class
+  gpunn predict MODEL --data FILE.csv           one prediction a row
+  gpunn info                                    what works on this machine
+  gpunn program                                 the equations that training runs"""
+
+_TRAIN = """Train a network, evaluate it on held-out data after each epoch, and save everything.
+
+examples:
+  gpunn train --data digits
+  gpunn train --data flowers.csv --target species --hidden 20 20 --epochs 100
+  gpunn train --resume runs/digits/run.safetensors --epochs 60
+  gpunn train --data mnist --hidden 30 --activation sigmoid --output-activation sigmoid \\
+      --loss quadratic --weights normal --bias normal --optimizer sgd --lr 3.0 \\
+      --batch-size 10 --epochs 30 --seed 0 1 2 3 4"""
+
+_EVALUATE = """The loss and the accuracy (for numbers: R²) of a saved network on a data set.
+
+examples:
+  gpunn evaluate runs/digits/model.safetensors
+  gpunn evaluate runs/flowers/model.safetensors --data more.csv --split all"""
+
+_PREDICT = """Predict from features: a CSV table with a header line, one row an example, in the data's order.
+
+The file holds the features alone, or the target too: then it is the column that --target names, else the
+last, and it is left out.
+
+examples:
+  gpunn predict runs/flowers/model.safetensors --data new.csv
+  gpunn predict runs/flowers/model.safetensors --data new.csv --proba --output probabilities.csv"""
+
+_INFO = """What works on this machine, or what a saved network or run holds.
+
+examples:
+  gpunn info
+  gpunn info runs/digits/run.safetensors"""
+
+_PROGRAM = """Print the program that training runs for each minibatch: a line for each equation.
+
+examples:
+  gpunn program
+  gpunn program --hidden 30 --activation sigmoid --loss quadratic --optimizer sgd --batch-size 10
+  gpunn program runs/digits/model.safetensors"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises gpunn's own errors, and takes no abbreviations, which a later option would break."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        formatter = argparse.RawDescriptionHelpFormatter
+        super().__init__(formatter_class=formatter, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        raise ArgumentError(f"{message} (see {self.prog} --help)")
+
+
+def parse(argv: Sequence[str]) -> tuple[Command, argparse.Namespace]:
+    """The command to run and its options.
+
+    Raises
+    ------
+    gpunn.GpunnError
+        For a command or an option that does not exist (with the nearest one), or a value of another type.
+    SystemExit
+        After ``--help`` and ``--version``.
+
+    Examples
+    --------
+    >>> command, options = parse(["train", "--data", "digits", "--hidden", "30", "20"])
+    >>> command.__name__, options.hidden, options.epochs
+    ('train', [30, 20], None)
+    """
+    top = _Parser(prog="gpunn", description=_ABOUT)
+    top.add_argument("--version", action="version", version=f"gpunn {gpunn.__version__}")
+    commands = top.add_subparsers(metavar="COMMAND", title="commands (gpunn COMMAND --help tells more)")
+    parsers = {
+        name: commands.add_parser(name, description=about, help=about.split("\n")[0].rstrip("."))
+        for name, about in (
+            ("train", _TRAIN),
+            ("evaluate", _EVALUATE),
+            ("predict", _PREDICT),
+            ("info", _INFO),
+            ("program", _PROGRAM),
+        )
+    }
+    _train(parsers["train"])
+    _evaluate(parsers["evaluate"])
+    _predict(parsers["predict"])
+    _info(parsers["info"])
+    _program(parsers["program"])
+    if argv and not argv[0].startswith("-") and argv[0] not in parsers:
+        raise unknown_name("command", argv[0], parsers)
+    options, left = top.parse_known_args(argv)
+    if left:
+        parser = parsers.get(argv[0], top)
+        # A bare name may be one value too many of the option before it.
+        if not left[0].startswith("-"):
+            parser.error(f"unexpected argument {left[0]!r}")
+        known = [option for option in parser._option_string_actions if option.startswith("--")]
+        raise unknown_name(f"option of {parser.prog}", left[0].partition("=")[0], known)
+    if not hasattr(options, "run"):
+        raise ArgumentError(f"a command is missing: one of {', '.join(parsers)} (see gpunn --help)")
+    return options.run, options
+
+
+def _default(name: str) -> str:
+    value = DEFAULTS[name]
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _data(parser: argparse.ArgumentParser, note: str = "") -> None:
+    group = parser.add_argument_group("data")
+    group.add_argument(
+        "--data", metavar="NAME|FILE", help=f"digits, mnist, or a file .csv, .tsv, .txt, .npz{note}"
+    )
+    group.add_argument(
+        "--target", metavar="COLUMN", help="the column (name, or index from 0) or .npz array to predict"
+    )
+    group.add_argument(
+        "--test-fraction",
+        type=float,
+        metavar="F",
+        help=f"the part held out, unless the data bring a test set (default {_default('test_fraction')})",
+    )
+
+
+def _network(parser: argparse.ArgumentParser) -> Any:
+    group = parser.add_argument_group("network")
+    group.add_argument(
+        "--hidden",
+        type=int,
+        nargs="*",
+        metavar="N",
+        help=f"units of each hidden layer; none: no hidden layer (default {_default('hidden')})",
+    )
+    group.add_argument(
+        "--activation", metavar="NAME", help=f"of the hidden layers (default {_default('activation')})"
+    )
+    group.add_argument(
+        "--output-activation",
+        metavar="NAME",
+        help="default: what the loss works with; else sigmoid for classes, identity for numbers",
+    )
+    for name in ("weights", "bias"):
+        group.add_argument(
+            f"--{name}", metavar="NAME", help=f"how they start: an initialiser (default {_default(name)})"
+        )
+    group.add_argument("--dtype", metavar="NAME", help=f"float32 or float64 (default {_default('dtype')})")
+    _device(group)
+    return group
+
+
+def _device(group: Any) -> None:
+    group.add_argument(
+        "--device", metavar="NAME", help=f"where it runs, see gpunn info (default {_default('device')})"
+    )
+
+
+def _learning(parser: argparse.ArgumentParser) -> Any:
+    group = parser.add_argument_group("training")
+    group.add_argument(
+        "--loss", metavar="NAME", help="default: cross_entropy for classes, mse for numbers; or quadratic"
+    )
+    group.add_argument("--optimizer", metavar="NAME", help=f"such as sgd (default {_default('optimizer')})")
+    group.add_argument("--lr", type=float, metavar="η", help="the learning rate (default: the optimizer's)")
+    group.add_argument("--momentum", type=float, metavar="μ", help="for sgd (default 0)")
+    group.add_argument("--l2", type=float, metavar="F", help="penalty ½ l2 Σw² (default 0)")
+    group.add_argument("--batch-size", type=int, metavar="N", help=f"(default {_default('batch_size')})")
+    return group
+
+
+def _train(parser: argparse.ArgumentParser) -> None:
+    _data(parser)
+    _network(parser)
+    group = _learning(parser)
+    group.add_argument(
+        "--epochs",
+        type=int,
+        metavar="N",
+        help=f"in all, those of a resumed run included (default {_default('epochs')})",
+    )
+    group.add_argument(
+        "--seed",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="of weights and shuffles; several: one run for each (default 0)",
+    )
+    group.add_argument(
+        "--no-shuffle", action="store_true", help="take the examples in the data's order in each epoch"
+    )
+    group = parser.add_argument_group("files")
+    group.add_argument("--out", metavar="FOLDER", help="where to save (default runs/NAME of the data)")
+    group.add_argument("--resume", metavar="RUN", help="go on with a saved run.safetensors")
+    group.add_argument("--quiet", action="store_true", help="no progress, only results")
+    parser.set_defaults(run=train)
+
+
+def _evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="model.safetensors or run.safetensors")
+    _data(parser, "; default: what it was trained with")
+    group = parser.add_argument_group("evaluation")
+    group.add_argument(
+        "--split", metavar="NAME", default="test", help="test, train, validation or all (default test)"
+    )
+    group.add_argument("--loss", metavar="NAME", help="default: what it was trained with")
+    _device(group)
+    parser.set_defaults(run=evaluate)
+
+
+def _predict(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="model.safetensors or run.safetensors")
+    parser.add_argument(
+        "--data", required=True, metavar="NAME|FILE", help="a file .csv, .tsv, .txt, .npz; or digits, mnist"
+    )
+    parser.add_argument("--target", metavar="COLUMN", help="the column (name, or index from 0) to leave out")
+    parser.add_argument(
+        "--output", metavar="FILE", help="write to FILE.csv, or to FILE.npy (classes as numbers from 0)"
+    )
+    parser.add_argument("--proba", action="store_true", help="the probability of each class")
+    _device(parser)
+    parser.set_defaults(run=predict)
+
+
+def _info(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", nargs="?", help="model.safetensors or run.safetensors")
+    parser.set_defaults(run=info)
+
+
+def _program(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", nargs="?", help="a saved network, instead of the options")
+    _data(parser, "; gives inputs and outputs")
+    group = _network(parser)
+    group.add_argument("--inputs", type=int, metavar="N", help="without --data (default 784)")
+    group.add_argument("--outputs", type=int, metavar="N", help="without --data (default 10)")
+    _learning(parser)
+    parser.set_defaults(run=program)

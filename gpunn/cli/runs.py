@@ -1,0 +1,145 @@
+"""The folder of a run: what is saved in it, what must not be overwritten, and where a network came from."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import NoneType
+from typing import Any
+
+from .. import checkpoint
+from ..errors import ArgumentError, FormatError, GpunnError
+from ..history import History
+from ..network import Sequential
+from ..plotting import MissingMatplotlibError, compare_runs, learning_curves
+from ..training import Trainer
+from .task import DEFAULTS, Classes
+
+__all__ = ["HISTORY", "MODEL", "PICTURE", "RUN", "Origin", "claim", "data_options", "draw_together", "save"]
+
+MODEL, RUN, HISTORY, PICTURE = "model.safetensors", "run.safetensors", "history.json", "learning_curves.png"
+
+#: The entry of ``history.json`` that holds an :class:`Origin`.
+_ENTRY = "command_line"
+
+#: What a file, which anyone can edit, must hold in that entry.
+_TYPES: dict[str, Any] = {
+    "data": str,
+    "target": (str, NoneType),
+    "test_fraction": (int, float),
+    "epochs": int,
+    "shuffle": bool,
+    "classes": (list, NoneType),
+}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What the command line trained a network on: enough to go on, and to name its classes.
+
+    It is kept in the ``history.json`` beside the network.
+    """
+
+    data: str
+    target: str | None
+    test_fraction: float
+    epochs: int
+    shuffle: bool
+    classes: Classes
+
+    def record(self, history: History) -> None:
+        """Enter it into a history."""
+        history.about[_ENTRY] = asdict(self)
+
+    @classmethod
+    def beside(cls, path: str, network: Sequential) -> Origin | None:
+        """The origin of the network saved at ``path``; None where the folder tells none, or another's."""
+        try:
+            about = History.load(Path(path).parent / HISTORY).about
+            config, entry = dict(about["network"]), dict(about[_ENTRY])
+        except (OSError, GpunnError, KeyError, TypeError, ValueError):
+            return None
+        own = network.config()
+        if any(config.get(key) != own[key] for key in ("layers", "input_shape", "seed")):
+            return None
+        if entry.keys() != _TYPES.keys() or not all(isinstance(entry[k], kind) for k, kind in _TYPES.items()):
+            return None
+        if entry["classes"] is not None:
+            entry["classes"] = tuple(map(str, entry["classes"]))
+            if len(entry["classes"]) != network.outputs:
+                return None
+        return cls(**entry)
+
+
+def data_options(options: Namespace, origin: Origin | None) -> tuple[str | None, str | None, float]:
+    """--data, --target and --test-fraction: as given, else as the network was trained with.
+
+    With other data than in training, the origin's target and fraction mean nothing.
+    """
+    source = options.data
+    if origin is not None and source in (None, origin.data):
+        source = origin.data
+        target = origin.target if options.target is None else options.target
+        fraction = origin.test_fraction if options.test_fraction is None else options.test_fraction
+        return source, target, fraction
+    fraction = DEFAULTS["test_fraction"] if options.test_fraction is None else options.test_fraction
+    return source, options.target, fraction
+
+
+def claim(folder: Path, names: tuple[str, ...] = (MODEL, RUN, HISTORY, PICTURE)) -> None:
+    """Make the folder; raise rather than overwrite a file that gpunn did not write."""
+    for name in names:
+        path = folder / name
+        if path.exists() and not _ours(path):
+            raise ArgumentError(
+                f"{path} exists and is not what gpunn saves under this name: move it, or choose another --out"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _ours(path: Path) -> bool:
+    try:
+        if path.suffix == ".safetensors":
+            return checkpoint.read(path).kind in ("network", "run")
+        if path.suffix == ".json":
+            return "network" in History.load(path).about
+        with open(path, "rb") as file:
+            return b"Software\0gpunn" in file.read(200)
+    except (FormatError, IsADirectoryError):
+        return False
+
+
+def save(trainer: Trainer, network: Sequential, folder: Path, title: str) -> list[str]:
+    """Save all there is of a run; returns what to tell of it."""
+    network.save(folder / MODEL)
+    trainer.save(folder / RUN)
+    trainer.history.save(folder / HISTORY)
+    told = [
+        _saved(folder / MODEL, "the network: gpunn evaluate, gpunn predict"),
+        _saved(folder / RUN, "the run: gpunn train --resume goes on with it"),
+        _saved(folder / HISTORY, "the numbers of each epoch"),
+    ]
+    if len(trainer.history):
+        told.append(_draw(folder, lambda path: learning_curves(trainer.history, path, title)))
+    return told
+
+
+def draw_together(histories: Mapping[int, History], folder: Path, title: str) -> str:
+    """Draw the curves of several seeds over each other; returns what to tell of it."""
+    runs = {f"seed {seed}": history for seed, history in histories.items()}
+    return _draw(folder, lambda path: compare_runs(runs, path, title))
+
+
+def _draw(folder: Path, picture: Callable[[Path], Any]) -> str:
+    try:
+        picture(folder / PICTURE)
+    except MissingMatplotlibError as error:
+        # A run is worth keeping without its picture.
+        return f"no {PICTURE}: {error}"
+    return _saved(folder / PICTURE, "loss and accuracy over the epochs")
+
+
+def _saved(path: Path, purpose: str) -> str:
+    return f"saved {path!s:<{len(str(path.parent / PICTURE))}}  {purpose}"
