@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import time
-from datetime import date
 from pathlib import Path
 
 import numpy as np
+from environment import environment
 
 import gpunn
 
@@ -94,12 +92,7 @@ def main() -> None:
         "plain": summary(theirs),
         "ratio": summary(ratios),
         "repeats": options.repeats,
-        "date": date.today().isoformat(),
-        "machine": {"cpu": cpu(), "cores": os.cpu_count(), "system": platform.system()},
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "gpunn": gpunn.__version__,
-        "blas": blas(),
+        **environment(),
     }
     for name in ("ours", "plain", "ratio"):
         print(f"{name:<6}", "  ".join(f"{key} {value:.3g}" for key, value in result[name].items()))
@@ -111,23 +104,6 @@ def main() -> None:
 def summary(values):
     low, middle, high = statistics.quantiles(values, n=4)
     return {"median": middle, "min": min(values), "quartile_1": low, "quartile_3": high}
-
-
-def cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
-
-
-def blas():
-    try:
-        from threadpoolctl import threadpool_info
-    except ImportError:
-        return "threadpoolctl is not installed: architecture and threads not known"
-    keys = ("internal_api", "version", "architecture", "num_threads")
-    return [{key: entry.get(key) for key in keys} for entry in threadpool_info()]
 
 
 if __name__ == "__main__":

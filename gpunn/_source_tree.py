@@ -31,8 +31,11 @@ class _KernelsFinder:
 
 
 def find_kernels() -> None:
-    """Add the finder where the package does not hold the folder itself (after any installed one)."""
+    """Add the finder where the package does not hold the folder itself.
+
+    First in line: beside this checkout, another one may be installed, and its kernels are not ours.
+    """
     package = Path(__file__).parent
     folder = package.parent / "kernels"
     if not (package / "kernels").is_dir() and (folder / "__init__.py").is_file():
-        sys.meta_path.append(_KernelsFinder(folder))
+        sys.meta_path.insert(0, _KernelsFinder(folder))

@@ -103,6 +103,7 @@ BAD_X = {
     "dates": (X.astype("M8[s]"), gpunn.DataError, ["datetime64", "expected numbers"]),
     "durations": (X.astype("m8[s]"), gpunn.DataError, ["timedelta64", "expected numbers"]),
     "records": (np.zeros(N, [("a", "f4")]), gpunn.DataError, ["expected numbers"]),
+    "a masked array": (np.ma.masked_greater(X, 1.0), gpunn.DataError, ["masked", "filled("]),
     "a sparse matrix": (sparse.csr_matrix(X), gpunn.DataError, ["csr_matrix", "dense", "toarray()"]),
     "a sparse array": (sparse.coo_array(X), gpunn.DataError, ["coo_array", "dense", "toarray()"]),
 }
@@ -189,6 +190,11 @@ def test_labels_out_of_range_are_refused_by_every_loss_that_takes_labels(net, y)
 def test_labels_are_refused_by_a_loss_that_takes_none(net):
     words = ["'mse' takes no class labels", "3 outputs", "one row per example"]
     refused(gpunn.ShapeError, words, fit, net, X, LABELS, loss="mse")
+
+
+def test_cross_entropy_with_one_output_takes_no_floats_as_labels(build):
+    words = ["(23,)", "(23, 1)", "labels are integers", "astype(int)"]
+    refused(gpunn.ShapeError, words, fit, build(outputs=1), X, (LABELS > 0).astype(float))
 
 
 def test_negative_probabilities_are_refused(net):
@@ -322,6 +328,8 @@ BAD_CLASS_WEIGHTS = {
     "a label that is none": ({3: 1.0}, ["label 3", "0 to 2"]),
     "a label as a string": ({"0": 1.0}, ["label '0'"]),
     "a label as a float": ({0.0: 2.0}, ["label 0.0"]),
+    "a label as a float32": ({np.float32(0): 2.0}, ["label", "0.0"]),
+    "a weight that is complex": ({1: np.complex128(2)}, ["label 1", "2+0j", "finite number"]),
     "a negative label": ({-1: 1.0}, ["label -1"]),
     "a negative weight": ({1: -2.0}, ["label 1", "-2.0", "at least 0"]),
     "a weight of NaN": ({1: NAN}, ["label 1", "nan", "finite"]),

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import copy
+import importlib
+import os
 import pickle
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import gpunn
 
+ROOT = Path(gpunn.__file__).parent.parent
 N_IN, N_HIDDEN, N_OUT = 4, 5, 3
 DIGITS = np.random.default_rng(3).integers(0, 6, (23, N_IN))
 X = np.random.default_rng(4).standard_normal((2500, N_IN))
@@ -222,13 +228,23 @@ def test_a_row_of_nan_gives_nan_in_that_row_alone(build):
     np.testing.assert_array_equal(np.isnan(output).any(axis=1), np.arange(9) == 4)
 
 
-def test_threads_that_predict_at_once_do_not_disturb_each_other(device):
+USES = {
+    "predict": lambda net: net.predict(X),
+    "evaluate": lambda net: np.array([net.evaluate(X, LABELS, loss="cross_entropy")["loss"]]),
+    "gradients": lambda net: net.gradients(X, LABELS, loss="cross_entropy")["layers.0.weights"],
+    "errors": lambda net: net.errors(X, LABELS, loss="cross_entropy")["layers.0"],
+    "jacobian": lambda net: net.jacobian(X[:20]),
+}
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+def test_threads_that_use_a_network_at_once_do_not_disturb_each_other(device, use):
     layers = [gpunn.Dense(300, activation="tanh"), gpunn.Dense(N_OUT)]
     net = gpunn.Sequential(layers, input_shape=N_IN, device=device, seed=1)
-    expected = net.predict(X)
+    expected = use(net)
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: net.predict(X), range(60)))
-    np.testing.assert_allclose(np.stack(found), np.stack([expected] * 60), rtol=1e-5, atol=1e-6)
+        found = list(pool.map(lambda _: use(net), range(12)))
+    np.testing.assert_allclose(np.stack(found), np.stack([expected] * 12), rtol=1e-4, atol=1e-6)
 
 
 # ------------------------------------------------------------------ predict_proba
@@ -577,6 +593,19 @@ def test_a_parameter_takes_numbers_of_its_shape_only(build, values):
 
 
 @pytest.mark.parametrize(
+    "values", [[[1], [1, 2], 3], "abc", None, {}], ids=["ragged", "a word", "None", "a dict"]
+)
+def test_what_is_no_array_of_numbers_is_no_parameter(build, values):
+    net = build()
+    before = net.theta.tobytes()
+    with pytest.raises(gpunn.GpunnError, match=r"layers\.1\.bias"):
+        net.parameters["layers.1.bias"] = values
+    with pytest.raises(gpunn.GpunnError, match="theta"):
+        net.theta = values
+    assert net.theta.tobytes() == before
+
+
+@pytest.mark.parametrize(
     "delete",
     [lambda p: p.__delitem__("layers.0.bias"), lambda p: p.pop("layers.0.bias"), lambda p: p.clear()],
     ids=["del", "pop", "clear"],
@@ -692,6 +721,33 @@ def test_a_copy_is_a_network_of_its_own(build, copied):
     twin.theta = np.zeros(net.layout.count)
     np.testing.assert_array_equal(twin.predict(X), np.zeros((len(X), N_OUT)))
     np.testing.assert_array_equal(net.predict(X), before)
+
+
+LAYER_MODULE = """
+import gpunn
+
+
+class Doubled(gpunn.Layer):
+    def emit(self, program, x):
+        return program.emit("add", (x, x))
+"""
+UNPICKLE = "import pickle, sys; print(pickle.load(open(sys.argv[1], 'rb')).theta.tobytes().hex())"
+
+
+def test_a_pickled_network_brings_its_own_layers_along_to_another_process(tmp_path, monkeypatch):
+    (tmp_path / "doubled_layer.py").write_text(LAYER_MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    layer = importlib.import_module("doubled_layer").Doubled
+    net = gpunn.Sequential([gpunn.Dense(3), layer()], input_shape=N_IN, seed=1)
+    (tmp_path / "net.pickle").write_bytes(pickle.dumps(net))
+    done = subprocess.run(
+        [sys.executable, "-c", UNPICKLE, str(tmp_path / "net.pickle")],
+        env={"PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)]), "PATH": ""},
+        capture_output=True,
+        text=True,
+    )
+    del gpunn.layers.LAYERS["Doubled"], sys.modules["doubled_layer"]
+    assert done.stdout.strip() == net.theta.tobytes().hex(), done.stderr
 
 
 def test_the_repr_builds_the_same_network_again(build):

@@ -1,4 +1,4 @@
-"""What installs: a pure-Python wheel with the kernels in it, from a wheel, an sdist, an editable or a checkout."""
+"""What installs: pure Python with the kernels in it, as a wheel, an sdist, an editable or a checkout."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_the_wheel_carries_the_kernels_their_sources_and_the_type_marker(wheel):
 
 
 def test_the_sdist_builds_again_and_carries_the_kernels(checkout, tmp_path):
-    script = "from setuptools import build_meta as b; print(b.build_sdist(r'%s'))" % tmp_path
+    script = f"from setuptools import build_meta as b; print(b.build_sdist({str(tmp_path)!r}))"
     name = run(sys.executable, "-c", script, cwd=checkout).split()[-1]
     with tarfile.open(tmp_path / name) as archive:
         members = {Path(*Path(m).parts[1:]).as_posix() for m in archive.getnames()}

@@ -387,13 +387,26 @@ def test_a_save_that_is_killed_leaves_a_whole_file_and_the_next_one_clears_up(pa
     assert gpunn.load(path).seed == 3
 
 
-def test_what_another_program_left_beside_the_file_stays(path):
-    (path.parent / f".{path.name}.notes.saving").write_text("not ours to judge?")
-    (path.parent / ".other.safetensors.1.saving").write_text("another file's")
-    (path.parent / f"{path.name}.bak").write_text("a copy")
+def test_what_else_lies_beside_the_file_stays(path):
+    others = [
+        f"{path.name}.bak",
+        f".{path.name}.notes",
+        ".another.saving",
+        "net.safetensors2",
+        "latest.saving",
+    ]
+    [(path.parent / name).write_text("not ours") for name in others]
     network().save(path)
-    assert (path.parent / ".other.safetensors.1.saving").exists()
-    assert (path.parent / f"{path.name}.bak").exists()
+    assert sorted(os.listdir(path.parent)) == sorted([*others, path.name])
+
+
+def test_what_a_killed_save_of_another_file_left_stays_until_that_file_is_saved(path):
+    kill_while_saving(path, "replace", 0)
+    litter = set(os.listdir(path.parent)) - {path.name}
+    network().save(path.with_name("other.safetensors"))
+    assert set(os.listdir(path.parent)) == {path.name, "other.safetensors", *litter}
+    network().save(path)
+    assert set(os.listdir(path.parent)) == {path.name, "other.safetensors"}
 
 
 # ------------------------------------------------------------------ damaged files
@@ -695,6 +708,8 @@ RUN_CHANGES = {
     "epochs that are null": {"epochs_done": None},
     "a pass that is null": {"pass": None},
     "a pass that is a list": {"pass": [1]},
+    "a pass without its seconds": {"pass": {"count": 23, "shuffle": True}},
+    "a pass whose seconds are a string": {"pass": {"count": 23, "shuffle": True, "seconds": "1"}},
     "a history that is null": {"history": None},
     "a history of numbers": {"history": [1]},
     "a history that is a string": {"history": "best"},

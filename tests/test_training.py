@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -224,6 +226,17 @@ def test_a_class_that_the_network_has_and_the_data_lack_may_have_a_weight(build)
     net, other = build(), build()
     net.fit(X, LABELS % 2, class_weight={0: 1.0, 1: 2.0, 2: 3.0}, **how)
     other.fit(X, LABELS % 2, class_weight={0: 1.0, 1: 2.0}, **how)
+    assert net.theta.tobytes() == other.theta.tobytes()
+
+
+@pytest.mark.parametrize(
+    "yes_and_no", [(False, True), tuple(np.unique([False, True]))], ids=["bool", "NumPy's bool"]
+)
+def test_the_classes_of_boolean_labels_can_be_named_as_booleans(build, yes_and_no):
+    net, other = build(), build()
+    weights = dict(zip(yes_and_no, (1.0, 2.0), strict=True))
+    net.fit(X, LABELS > 0, loss="cross_entropy", class_weight=weights, verbose=0)
+    other.fit(X, (LABELS > 0).astype(int), loss="cross_entropy", class_weight={0: 1.0, 1: 2.0}, verbose=0)
     assert net.theta.tobytes() == other.theta.tobytes()
 
 
@@ -492,6 +505,20 @@ def test_steps_of_many_sizes_one_after_the_other(build):
         gpunn.Trainer(other, loss="cross_entropy").step(X[:size], LABELS[:size])
     assert trainer.updates == len(sizes)
     assert net.theta.tobytes() == other.theta.tobytes()
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda trainer: pickle.loads(pickle.dumps(trainer))], ids=["deepcopy", "pickle"]
+)
+def test_a_copy_of_a_trainer_trains_its_own_network_and_goes_on_alike(build, copied):
+    trainer = gpunn.Trainer(build(), loss="cross_entropy", optimizer="adam", batch_size=5)
+    trainer.epoch(X, LABELS, steps=3)
+    before = trainer.network.theta.tobytes()
+    twin = copied(trainer)
+    record = twin.epoch(X, LABELS)
+    assert trainer.network.theta.tobytes() == before
+    assert without_seconds(record) == without_seconds(trainer.epoch(X, LABELS))
+    assert twin.network.theta.tobytes() == trainer.network.theta.tobytes() != before
 
 
 def test_a_step_in_the_middle_of_an_epoch_does_not_enter_its_record(build):
@@ -814,6 +841,16 @@ def test_the_best_epoch_has_the_lowest_loss_or_the_highest_metric():
 @pytest.mark.parametrize("losses", [[float("nan"), 1.0], [1.0, float("nan")]], ids=["first", "last"])
 def test_an_epoch_whose_loss_is_nan_is_never_the_best(losses):
     assert gpunn.History([{"loss": loss} for loss in losses]).best("loss") == {"loss": 1.0}
+
+
+def test_the_best_of_numbers_that_are_numpys():
+    history = gpunn.History([{"norm": np.float32(1)}, {"norm": np.float32(3)}, {"norm": np.int64(2)}])
+    assert history.best("norm") == {"norm": 3}
+
+
+def test_where_no_epoch_has_a_finite_loss_none_is_the_best():
+    with pytest.raises(gpunn.ArgumentError, match="no epoch .*finite 'loss'"):
+        gpunn.History([{"loss": float("nan")}, {"loss": float("inf")}]).best("loss")
 
 
 @pytest.mark.parametrize("ask", [lambda h: h["los"], lambda h: h.best("los")], ids=["item", "best"])
