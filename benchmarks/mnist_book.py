@@ -3,7 +3,7 @@
     GPUNN_DATA=... python benchmarks/mnist_book.py [--json benchmarks/results/mnist_book.json]
 
 784-30-10 sigmoid, quadratic cost, normal weights and biases, SGD 3.0, batch 10, 30 epochs, trained on the
-first 50,000 images. The book reports 95.42 % for its run (Nielsen, Neural Networks and Deep Learning, chapter 1).
+first 50,000 images. The book reports 95.42 % for its run (Nielsen, chapter 1).
 """
 
 from __future__ import annotations
