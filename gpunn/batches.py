@@ -54,6 +54,8 @@ class Batches:
 
 def as_numbers(name: str, values: Any) -> Array:
     """The values as a NumPy array of booleans, integers or floats, or DataError."""
+    if isinstance(values, np.ma.MaskedArray):
+        raise DataError(f"{name} is a masked array, and a network has no masks: pass {name}.filled(value)")
     try:
         array = np.asarray(values)
     except ValueError as error:
@@ -177,13 +179,15 @@ def _class_weights(class_weight: Any, labels: Array | None, classes: int) -> Arr
         )
     table = np.ones(len(counts))
     for label, weight in class_weight.items():
-        if isinstance(label, (bool, float)) or label not in range(classes):
+        number = int(label) if isinstance(label, (bool, np.bool_)) else label
+        if not isinstance(number, (int, np.integer)) or not 0 <= number < classes:
             raise ArgumentError(f"class_weight names the label {label!r}, expected 0 to {classes - 1}")
-        if not isinstance(weight, (int, float, np.number)) or not (math.isfinite(weight) and weight >= 0):
+        real = isinstance(weight, (int, float, np.integer, np.floating))
+        if not real or not (math.isfinite(weight) and weight >= 0):
             raise ArgumentError(
                 f"class_weight of label {label} is {weight!r}, expected a finite number of at least 0"
             )
-        table[label] = weight
+        table[number] = weight
     return table
 
 

@@ -7,14 +7,32 @@ or writes what it reads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from .slots import Op
 
-__all__ = ["Pattern", "fuse_ops"]
+__all__ = ["Pattern", "Places", "fuse_ops"]
 
-Touches = Callable[[Iterable[str], Iterable[str]], bool]
+
+class Places(Protocol):
+    """What fusion asks of the program whose ops it joins."""
+
+    def touches(self, slots: Iterable[str], others: Iterable[str]) -> bool:
+        """Whether any of ``slots`` shares elements with any of ``others``."""
+
+    def same_elements(self, one: str, other: str) -> bool:
+        """Whether two slots are the same elements, in whatever shape."""
+
+    def same_shape(self, one: str, other: str) -> bool:
+        """Whether two slots have one shape."""
+
+    def disposable(self, slot: str) -> bool:
+        """Whether a slot may go unwritten (not pinned, not persistent)."""
+
+    def split_by_window(self, op: Op) -> list[Op]:
+        """An op over flat Θ as one op a parameter."""
 
 
 @dataclass(frozen=True)
@@ -49,129 +67,128 @@ class Pattern:
         return f"{self.first}+{self.second}"
 
 
-def fuse_ops(
-    ops: Sequence[Op],
-    patterns: Sequence[Pattern],
-    *,
-    touches: Touches,
-    split: Callable[[Op], list[Op]],
-    disposable: Callable[[str], bool],
-) -> list[Op]:
-    """Apply the patterns, in order, each as often as it fits.
+def fuse_ops(ops: Sequence[Op], patterns: Sequence[Pattern], places: Places) -> list[Op]:
+    """Apply the patterns, in order, each as often as it fits; ``ops`` is not changed.
 
-    Parameters
-    ----------
-    ops : sequence of Op
-        The list; it is not changed.
-    patterns : sequence of Pattern
-        Tried in this order, so a later one may name an earlier one's result (``gather+linear``).
-    touches : callable
-        Whether two groups of slots share elements.
-    split : callable
-        An op over flat Θ to its pieces.
-    disposable : callable
-        Whether a slot may go unwritten (not pinned, not persistent).
+    The patterns are tried in their order, so a later one may name an earlier one's result
+    (``gather+linear``).
     """
     result = list(ops)
     for pattern in patterns:
         if pattern.into_all:
-            result = _fold_into_all(result, pattern, touches, disposable)
+            result = _fold_into_all(result, pattern, places)
             continue
         source = result
         if pattern.split:
-            source = [piece for op in result for piece in (split(op) if op.name == pattern.second else [op])]
-        joined = _join_pairs(source, pattern, touches, disposable)
+            source = [
+                piece
+                for op in result
+                for piece in (places.split_by_window(op) if op.name == pattern.second else [op])
+            ]
+        joined = _join_pairs(source, pattern, places)
         if len(joined) < len(source):
             result = joined
     return result
 
 
-def _join_pairs(
-    ops: list[Op], pattern: Pattern, touches: Touches, disposable: Callable[[str], bool]
-) -> list[Op]:
+def _join_pairs(ops: list[Op], pattern: Pattern, places: Places) -> list[Op]:
     ops = list(ops)
     i = 0
     while i < len(ops):
-        j = _partner(ops, i, pattern, touches) if ops[i].name == pattern.first else None
+        at = j = None
+        if ops[i].name == pattern.first:
+            j = _partner(ops, i, pattern, places)
         if j is not None:
             between = ops[i + 1 : j]
-            if all(_may_swap(ops[j], op, touches) for op in between):
+            if all(_may_swap(ops[j], op, places) for op in between):
                 at = i
-            elif all(_may_swap(ops[i], op, touches) for op in between):
+            elif all(_may_swap(ops[i], op, places) for op in between):
                 at = j
-            else:
-                i += 1
-                continue
-            fused = _merge(ops[i], ops[j], pattern.name, [*between, *ops[j + 1 :]], touches, disposable)
-            ops[at] = fused
-            del ops[j if at == i else i]
+        if at is None or j is None:
+            i += 1
             continue
-        i += 1
+        fused = _merge(ops[i], ops[j], pattern.name, ops[i].label, [*between, *ops[j + 1 :]], places)
+        ops[at] = fused
+        del ops[j if at == i else i]
     return ops
 
 
-def _partner(ops: Sequence[Op], i: int, pattern: Pattern, touches: Touches) -> int | None:
-    """The first later op of the wanted name that uses what op i writes."""
+def _partner(ops: Sequence[Op], i: int, pattern: Pattern, places: Places) -> int | None:
+    """The first later op that uses what op i writes, if it is of the wanted name and fits."""
     for j in range(i + 1, len(ops)):
-        if ops[j].name == pattern.second and touches(ops[i].writes, ops[j].reads):
-            return j
+        if ops[j].name == pattern.second and places.touches(ops[i].writes, ops[j].reads):
+            return j if _fits(ops[i], ops[j], places, any_shape=pattern.split) else None
     return None
 
 
-def _may_swap(one: Op, other: Op, touches: Touches) -> bool:
-    return not (touches(one.writes, other.reads | other.writes) or touches(one.reads, other.writes))
+def _fits(first: Op, second: Op, places: Places, *, any_shape: bool = False) -> bool:
+    """Whether ``second`` takes one whole result of ``first``, once, and their attributes agree."""
+    between = [s for s in (*second.ins, *second.outs) if s and places.touches([s], first.writes)]
+    if len(between) != 1:
+        return False
+    (slot,) = between
+    made = [s for s in first.writes if places.same_elements(s, slot)]
+    shared = first.attrs.keys() & second.attrs.keys()
+    return (
+        bool(made)
+        and (any_shape or places.same_shape(made[0], slot))
+        and all(first.attrs[key] == second.attrs[key] for key in shared)
+    )
 
 
-def _merge(
-    first: Op,
-    second: Op,
-    name: str,
-    rest: Sequence[Op],
-    touches: Touches,
-    disposable: Callable[[str], bool],
-) -> Op:
+def _may_swap(one: Op, other: Op, places: Places) -> bool:
+    return not (
+        places.touches(one.writes, other.reads | other.writes) or places.touches(one.reads, other.writes)
+    )
+
+
+def _merge(first: Op, second: Op, name: str, label: str, rest: Sequence[Op], places: Places) -> Op:
     def between(slot: str | None) -> bool:
-        return slot is not None and touches([slot], first.writes)
+        return slot is not None and places.touches([slot], first.writes)
 
     def needed(slot: str) -> bool:
-        return touches([slot], second.writes) or not disposable(slot) or _read_later(slot, rest, touches)
+        return (
+            slot in first.reads
+            or places.touches([slot], second.writes)
+            or not places.disposable(slot)
+            or _read_later(slot, rest, places)
+        )
 
     kept = tuple(s if s and needed(s) else None for s in first.outs)
     ins = first.ins + tuple(s for s in second.ins if not between(s))
     outs = kept + tuple(s for s in second.outs if not between(s))
     parts = (*(first.parts or (first,)), *(second.parts or (second,)))
-    return Op(name, ins, outs, {**first.attrs, **second.attrs}, first.label, parts)
+    return Op(name, ins, outs, {**first.attrs, **second.attrs}, label, parts)
 
 
-def _read_later(slot: str, rest: Sequence[Op], touches: Touches) -> bool:
+def _read_later(slot: str, rest: Sequence[Op], places: Places) -> bool:
     """Whether an op reads the slot before another one overwrites it whole."""
     for op in rest:
-        if touches([slot], op.reads):
+        if places.touches([slot], op.reads):
             return True
         if slot in op.writes:
             return False
     return False
 
 
-def _fold_into_all(
-    ops: list[Op], pattern: Pattern, touches: Touches, disposable: Callable[[str], bool]
-) -> list[Op]:
+def _fold_into_all(ops: list[Op], pattern: Pattern, places: Places) -> list[Op]:
     names = pattern.second.split("|")
     for i, first in enumerate(ops):
-        if first.name != pattern.first or not all(s and disposable(s) for s in first.outs):
+        if first.name != pattern.first or not all(s and places.disposable(s) for s in first.outs):
             continue
         rest = ops[i + 1 :]
-        readers = [op for op in rest if touches(first.writes, op.reads)]
-        overwritten = any(touches(first.writes, op.writes) for op in rest)
+        readers = [op for op in rest if places.touches(first.writes, op.reads)]
+        overwritten = any(places.touches(first.writes, op.writes) for op in rest)
         stale = any(
-            touches(first.reads, op.writes) and any(r in rest[k + 1 :] for r in readers)
+            places.touches(first.reads, op.writes) and any(r in rest[k + 1 :] for r in readers)
             for k, op in enumerate(rest)
         )
-        if not readers or overwritten or stale or any(op.name not in names for op in readers):
+        fit = all(op.name in names and _fits(first, op, places) for op in readers)
+        if not readers or overwritten or stale or not fit:
             continue
         folded = [
-            _merge(first, op, f"{first.name}+{op.name}", (), touches, disposable) if op in readers else op
+            _merge(first, op, f"{first.name}+{op.name}", op.label, (), places) if op in readers else op
             for op in rest
         ]
-        return _fold_into_all([*ops[:i], *folded], pattern, touches, disposable)
+        return _fold_into_all([*ops[:i], *folded], pattern, places)
     return ops

@@ -9,14 +9,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .checkpoint import plain, write_atomically
-from .errors import FormatError, unknown_name
+from .errors import ArgumentError, FormatError, unknown_name
 
 __all__ = ["History"]
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
+    return isinstance(value, (int, float, np.integer, np.floating)) and math.isfinite(value)
 
 
 class History:
@@ -54,9 +56,11 @@ class History:
     def best(self, key: str) -> dict[str, Any]:
         """The record with the highest value of a metric, or the lowest of a loss."""
         lowest = key.removeprefix("val_") in ("loss", "penalty")
+        if key not in self.keys():
+            raise unknown_name("entry of the history", key, self.keys())
         usable = [record for record in self.records if _is_number(record.get(key))]
         if not usable:
-            raise unknown_name("entry of the history", key, self.keys())
+            raise ArgumentError(f"no epoch of this history has a finite {key!r}")
         return (min if lowest else max)(usable, key=lambda record: record[key])
 
     def save(self, path: str | os.PathLike[str]) -> None:

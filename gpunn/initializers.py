@@ -82,5 +82,6 @@ def initialize(name: str, shape: Sequence[int], seed: Sequence[int]) -> NDArray[
     >>> initialize("he_normal", (2, 3), seed=(0, 0)).shape
     (2, 3)
     """
-    fan_out, fan_in = shape[0], math.prod(shape[1:]) if len(shape) > 1 else shape[0]
+    fan_out = shape[0] if shape else 1
+    fan_in = math.prod(shape[1:]) if len(shape) > 1 else fan_out
     return initializer(name)(np.random.default_rng(list(seed)), shape, fan_in, fan_out)

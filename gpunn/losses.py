@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from .activations import activation
 from .errors import ArgumentError, ShapeError, unknown_name
 from .ops import rule
 from .program import Program
@@ -168,6 +169,8 @@ def register_loss(
             f"loss {name!r}: labels is {labels!r} and labels_op is {labels_op!r}; expected "
             "labels='op' with the name of an op, or 'one_hot' or 'never' without one"
         )
+    if link is not None and link != "softmax":
+        activation(link)
     for each in filter(None, (op, labels_op)):
         entry = rule(each)
         shapes = [operand.dims for operand in entry.outputs]

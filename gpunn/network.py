@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections import OrderedDict
@@ -65,12 +66,13 @@ class Parameters(MutableMapping[str, Any]):
 
     def __setitem__(self, key: str, values: Any) -> None:
         window = self[key]
-        array = np.asarray(values)
+        want = f"parameter {key!r} takes numbers of shape {tuple(window.shape)}"
+        try:
+            array = np.asarray(values)
+        except ValueError as error:
+            raise ShapeError(f"{want}, got no rectangular array: {error}") from error
         if array.shape != tuple(window.shape) or array.dtype.kind not in "biuf":
-            raise ShapeError(
-                f"parameter {key!r} takes numbers of shape {tuple(window.shape)}, "
-                f"got {array.dtype} {array.shape}"
-            )
+            raise ShapeError(f"{want}, got {array.dtype} {array.shape}")
         self._assign(window, array)
 
     def __delitem__(self, key: str) -> None:
@@ -172,7 +174,7 @@ class Sequential:
 
     @theta.setter
     def theta(self, values: Any) -> None:
-        vector = np.asarray(values)
+        vector = as_numbers("theta", values)
         if vector.shape != (self.layout.count,):
             raise ShapeError(
                 f"theta has shape {vector.shape}, this network has {self.layout.count} parameters"
@@ -186,7 +188,10 @@ class Sequential:
         """What rebuilds this network, parameters aside, as JSON can hold it."""
         return {
             "class": "Sequential",
-            "layers": [{"class": type(layer).__name__, "config": layer.config()} for layer in self.layers],
+            "layers": [
+                {"class": type(layer).__name__, "config": _saveable(i, layer)}
+                for i, layer in enumerate(self.layers)
+            ],
             "input_shape": list(self.input_shape),
             "dtype": self.dtype,
             "seed": self.seed,
@@ -217,7 +222,8 @@ class Sequential:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies (``copy``, ``pickle``, worker processes) are networks of their own."""
-        return _copied, (type(self), self.config(), self.device, self.theta, self.history)
+        start = (self.layers, self.input_shape, self.device, self.dtype, self.seed)
+        return _copied, (type(self), start, self.loss, self.theta, self.history)
 
     def __repr__(self) -> str:
         layers = ", ".join(map(repr, self.layers))
@@ -586,11 +592,23 @@ class Sequential:
         return self._runners[key]
 
 
+def _saveable(index: int, layer: Layer) -> dict[str, Any]:
+    config = layer.config()
+    for name, value in config.items():
+        try:
+            json.dumps(value, default=checkpoint.plain)
+        except (TypeError, ValueError) as error:
+            raise ArgumentError(
+                f"layer {index} {type(layer).__name__}: {name}={value!r} cannot be saved: {error}"
+            ) from error
+    return config
+
+
 def _copied(
-    cls: type[Sequential], config: Mapping[str, Any], device: str, theta: Array, history: History
+    cls: type[Sequential], start: tuple[Any, ...], loss: str | None, theta: Array, history: History
 ) -> Sequential:
-    network = cls.from_config(config, device)
-    network.theta, network.history = theta, history
+    network = cls(*start)
+    network.loss, network.theta, network.history = loss, theta, history
     return network
 
 

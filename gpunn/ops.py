@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 from .activations import activation
@@ -33,6 +33,13 @@ HYPER = {
         ("lr", "l2", "momentum", "beta1", "beta2", "epsilon", "beta1_power", "beta2_power")
     )
 }
+
+
+#: What an operand's dtype may be: none (the program's), any, or one of these.
+DTYPES = (None, "any", "bool", "float32", "float64", "int64")
+
+#: The backends that an op may bring a kernel for.
+KERNELS_FOR = ("numpy", "numba", "cuda")
 
 
 class Node(Protocol):
@@ -154,6 +161,27 @@ class Rule:
             raise ArgumentError(
                 f"op {self.name!r}: a signature has outputs and no name twice, got {self.signature!r}"
             )
+        inputs_named = {operand.name for operand in ins}
+        for operand in (*ins, *outs):
+            like = (operand.dtype or "").removeprefix("=") if (operand.dtype or "").startswith("=") else None
+            if sum(d.startswith("*") for d in operand.dims) > 1:
+                raise ArgumentError(f"op {self.name!r}: {operand} has two open ends, expected one * at most")
+            if like is not None and (like not in inputs_named or operand in ins):
+                raise ArgumentError(
+                    f"op {self.name!r}: {operand} takes the dtype of {like!r}, which is no input"
+                )
+            if like is None and operand.dtype not in DTYPES:
+                raise unknown_name(f"dtype of {operand} in op {self.name!r}:", operand.dtype, DTYPES[1:])
+        try:
+            self.formula.format_map(dict.fromkeys(names, ""))
+        except (KeyError, ValueError, IndexError) as error:
+            raise ArgumentError(
+                f"op {self.name!r}: the formula {self.formula!r} has other braces than the operands "
+                f"{', '.join(names)}: {error}"
+            ) from error
+        for backend, function in self.kernels.items():
+            if not callable(function):
+                raise ArgumentError(f"op {self.name!r}: {backend}={function!r} is no function")
         missing = set(self.updates) - {operand.name for operand in outs}
         if missing:
             raise ArgumentError(f"op {self.name!r}: updates {sorted(missing)}, which are not outputs")
@@ -344,6 +372,9 @@ def register_op(
     """
     if name in OPS:
         raise ArgumentError(f"op {name!r} exists already ({OPS[name].signature}): choose another name")
+    if others := kernels.keys() - set(KERNELS_FOR):
+        known = [*KERNELS_FOR, *(f.name for f in fields(Rule) if f.init and f.name != "kernels")]
+        raise unknown_name("argument of register_op", others.pop(), known)
     entry = Rule(
         name,
         signature,

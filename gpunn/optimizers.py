@@ -34,6 +34,9 @@ class Optimizer(ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        taken = OPTIMIZERS.get(cls.__name__.lower())
+        if taken is not None and taken.__module__ != cls.__module__ and taken.__module__.startswith("gpunn."):
+            raise ArgumentError(f"optimizer class {cls.__name__!r} exists in gpunn: choose another name")
         OPTIMIZERS[cls.__name__.lower()] = cls
 
     @abstractmethod
@@ -74,7 +77,7 @@ class Optimizer(ABC):
 
 def _as_float(value: Any) -> float:
     """The number as a float; NaN for what is no number."""
-    if isinstance(value, (bool, str, bytes)):
+    if isinstance(value, (bool, str, bytes)) or str(getattr(value, "dtype", "")) == "bool":
         return math.nan
     try:
         return float(value)
@@ -180,6 +183,8 @@ def optimizer_named(optimizer: str | Optimizer) -> Optimizer:
     """
     if isinstance(optimizer, Optimizer):
         return optimizer
+    if isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
+        raise ArgumentError(f"optimizer is a class, expected an object: write gpunn.{optimizer.__name__}()")
     if not isinstance(optimizer, str) or optimizer.lower() not in OPTIMIZERS:
         raise unknown_name("optimizer", optimizer, OPTIMIZERS)
     return OPTIMIZERS[optimizer.lower()]()

@@ -295,6 +295,14 @@ class Program:
             return True
         return start < other_start + self.slots[other].size and other_start < start + self.slots[one].size
 
+    def same_elements(self, one: str, other: str) -> bool:
+        """Whether two slots are the same elements, in whatever shape."""
+        return self.place(one) == self.place(other) and self.slots[one].size == self.slots[other].size
+
+    def same_shape(self, one: str, other: str) -> bool:
+        """Whether two slots have one shape."""
+        return self.slots[one].shape == self.slots[other].shape
+
     def touches(self, slots: Iterable[str], others: Iterable[str]) -> bool:
         """Whether any of ``slots`` shares elements with any of ``others``."""
         others = tuple(others)
@@ -378,23 +386,18 @@ class Program:
         Slots that no op reads or writes any more are listed in ``elided``.
         """
         fused = self.copy()
-        fused.ops = fuse_ops(
-            self.ops,
-            patterns,
-            touches=self.touches,
-            split=fused._split_by_window,
-            disposable=self._disposable,
-        )
-        fused.elided |= _used(self.ops) - _used(fused.ops)
+        fused.ops = fuse_ops(self.ops, patterns, fused)
+        fused.elided |= _used(self.ops) - _covered(fused)
         return fused
 
-    def _disposable(self, slot: str) -> bool:
+    def disposable(self, slot: str) -> bool:
+        """Whether a slot may go unwritten: it is not pinned and does not outlive the step."""
         roles = (Role.ACTIVATION, Role.INPUT, Role.TARGET, Role.GRADIENT)
         return self.slots[slot].role in roles and not self.touches([slot], self.pinned)
 
-    def _split_by_window(self, op: Op) -> list[Op]:
+    def split_by_window(self, op: Op) -> list[Op]:
         """One op over flat Θ as an op for each parameter's window (its padding is zero and stays so)."""
-        if not rule(op.name).elementwise or self.layout is None:
+        if op.parts or not rule(op.name).elementwise or self.layout is None or "theta" not in op.writes:
             return [op]
         pieces = []
         for key, window in self.layout.windows.items():
@@ -505,6 +508,8 @@ class Program:
         equation = rule(op.name).equation
         if equation == "loss":
             output_error |= {self.root(s) for s in op.outs[1:] if s}
+        elif equation == "forward" and op.label.endswith(": backward"):
+            return "BP2"
         elif equation == "BP2" and self.root(str(op.outs[0])) in output_error:
             return "BP1"
         return equation
@@ -538,6 +543,12 @@ def _numbered(stem: str) -> Iterator[str]:
 
 def _used(ops: Iterable[Op]) -> set[str]:
     return {s for op in ops for s in (*op.ins, *op.outs) if s}
+
+
+def _covered(program: Program) -> set[str]:
+    """The slots that the ops use, and those that lie in memory that they use."""
+    used = _used(program.ops)
+    return {s for s in program.slots if program.touches([s], used)}
 
 
 def _show(shape: Shape) -> str:
@@ -594,6 +605,8 @@ class _Backward:
         return self.program.view(self.errors[owner], self.program.slots[str(slot)].shape)
 
     def send(self, op: str, ins: Sequence[str], to: str | None, **attrs: Any) -> None:
+        if not self.needs(to):
+            return
         program, slot = self.program, str(to)
         owner = program.owner(slot)
         again = owner in self.errors
@@ -601,11 +614,10 @@ class _Backward:
             parameter = program.slots[owner].role is Role.PARAMETER
             self.errors[owner] = program.gradient(owner) if parameter else program.error_slot(owner)
         target = self.error(slot)
-        entry = rule(op)
-        (output,) = [o.name for o in entry.outputs]
+        output = self._only_output(op)
         if not again:
             program.emit(op, ins, {output: target}, label=self.label, **attrs)
-        elif entry.accumulates:
+        elif rule(op).accumulates:
             program.emit(op, ins, {output: target}, label=self.label, accumulate=True, **attrs)
         else:
             term = program.error_slot(slot)
@@ -619,10 +631,16 @@ class _Backward:
             return
         program, slot = self.program, str(to)
         delta = self.error(error_of)
-        (output,) = [o.name for o in rule(op).outputs]
+        output = self._only_output(op)
         program.emit(op, ins, {output: delta}, label=self.label, **attrs)
         owner = program.owner(slot)
         if owner in self.errors or program.slots[owner].role is Role.PARAMETER:
             self.send("copy", (delta,), to=slot)
         else:
             self.errors[owner] = program.view(delta, program.slots[owner].shape)
+
+    def _only_output(self, op: str) -> str:
+        names = [operand.name for operand in rule(op).outputs]
+        if len(names) != 1:
+            raise ProgramError(f"{self.label}: op {op!r} writes {', '.join(names)}; an error is one slot")
+        return names[0]

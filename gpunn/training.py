@@ -6,6 +6,7 @@ handful of arrays: Θ, the optimiser's state, the counters.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 import warnings
@@ -318,8 +319,12 @@ class Trainer:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the whole state of the run: parameters, optimiser, counters, seed, history. Atomic."""
-        config = {
-            "network": self.network.config(),
+        states = {f"state.{name}": values for name, values in self._state().items()}
+        config = {**self._config(), "network": self.network.config()}
+        checkpoint.write(path, "run", config, {**self.network.tensors(), **states})
+
+    def _config(self) -> dict[str, Any]:
+        return {
             "loss": self.loss.name,
             "optimizer": {"class": type(self.optimizer).__name__, "config": self.optimizer.config()},
             "batch_size": self.batch_size,
@@ -329,8 +334,13 @@ class Trainer:
             "pass": self._pass,
             "history": self.history.records,
         }
-        states = {f"state.{name}": self._read(name) for name in self._saved}
-        checkpoint.write(path, "run", config, {**self.network.tensors(), **states})
+
+    def _state(self) -> dict[str, NDArray[Any]]:
+        return {name: self._read(name) for name in self._saved}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies (``copy.deepcopy``, ``pickle``) are runs of their own, with a network of their own."""
+        return _copied, (type(self), self.network, self._config(), self._state())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: str = "cpu") -> Trainer:
@@ -350,14 +360,23 @@ class Trainer:
         config = file.config
         network = checkpoint.build_network(file, config.get("network"), device)
         try:
-            return cls._rebuild(file, network, config)
+            trainer = cls._rebuild(
+                network, config, lambda name, shape, dtype: file.tensor(f"state.{name}", shape, dtype)
+            )
         except FormatError:
             raise
         except (GpunnError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise FormatError(f"{path}: its run cannot be rebuilt: {error}") from error
+        network.history = trainer.history
+        return trainer
 
     @classmethod
-    def _rebuild(cls, file: checkpoint.File, network: Network, config: Mapping[str, Any]) -> Trainer:
+    def _rebuild(
+        cls,
+        network: Network,
+        config: Mapping[str, Any],
+        state: Callable[[str, tuple[int, ...], str], NDArray[Any]],
+    ) -> Trainer:
         trainer = cls(
             network,
             loss=config["loss"],
@@ -369,16 +388,16 @@ class Trainer:
         trainer.epochs_done = whole_number("epochs_done", config["epochs_done"], 0)
         trainer._pass = dict(config["pass"])
         trainer.history.records = [dict(record) for record in config["history"]]
-        network.history = trainer.history
         for name in trainer._saved:
             array = trainer._memory[name]
-            values = file.tensor(f"state.{name}", tuple(array.shape), str(array.dtype))
-            trainer._backend.assign(array, values)
+            trainer._backend.assign(array, state(name, tuple(array.shape), str(array.dtype)))
         position = trainer._position()
-        if position and not 0 < position < whole_number("count", trainer._pass["count"], 1):
-            raise FormatError(
-                f"{file.path}: its cursor is {position}, outside its {trainer._pass['count']} examples"
-            )
+        if position or trainer._pass:
+            count = whole_number("count", trainer._pass["count"], 1)
+            if not 0 <= position < count:
+                raise ArgumentError(f"the cursor is {position}, outside the {count} examples")
+            if not math.isfinite(trainer._pass["seconds"]):
+                raise ArgumentError(f"the seconds of the epoch are {trainer._pass['seconds']}")
         return trainer
 
     # ------------------------------------------------------------------ inside
@@ -581,6 +600,12 @@ def _next_chunk(steps: int, seconds: float) -> int:
     """As many steps as fill a slice, growing at most tenfold at a time."""
     wanted = steps * SLICE / seconds if seconds > 0 else steps * 10
     return int(max(1, min(wanted, steps * 10)))
+
+
+def _copied(
+    cls: type[Trainer], network: Network, config: Mapping[str, Any], states: Mapping[str, NDArray[Any]]
+) -> Trainer:
+    return cls._rebuild(network, config, lambda name, shape, dtype: states[name])
 
 
 class _FunctionCallback(Callback):

@@ -6,10 +6,12 @@ import itertools
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpunn.arena import ALIGNMENT, Layout, Plan, Window, lay_out, plan_workspace
+
+quick = settings(max_examples=60, deadline=None)
 
 
 def room(nbytes):
@@ -20,10 +22,12 @@ def room(nbytes):
 # ------------------------------------------------------------------ Θ
 
 shapes = st.lists(st.integers(0, 40), max_size=3).map(tuple)
-parameters = st.dictionaries(st.text(max_size=3), st.tuples(shapes, st.booleans()), max_size=8)
+keys = st.sampled_from([f"layers.{i}.{name}" for i in range(4) for name in ("bias", "weights")])
+parameters = st.dictionaries(keys, st.tuples(shapes, st.booleans()), max_size=8)
 itemsizes = st.sampled_from([2, 4, 8, 16])
 
 
+@quick
 @given(parameters, itemsizes)
 def test_every_window_starts_at_a_multiple_of_256_bytes(parameters, itemsize):
     layout = lay_out(parameters, itemsize)
@@ -31,6 +35,7 @@ def test_every_window_starts_at_a_multiple_of_256_bytes(parameters, itemsize):
     assert layout.size * itemsize % ALIGNMENT == 0
 
 
+@quick
 @given(parameters, itemsizes)
 def test_no_two_windows_share_elements_and_all_lie_in_theta(parameters, itemsize):
     layout = lay_out(parameters, itemsize)
@@ -40,6 +45,7 @@ def test_no_two_windows_share_elements_and_all_lie_in_theta(parameters, itemsize
     assert ends[-1] <= layout.size
 
 
+@quick
 @given(parameters, itemsizes)
 def test_the_windows_have_the_shapes_and_the_order_of_the_parameters(parameters, itemsize):
     layout = lay_out(parameters, itemsize)
@@ -49,6 +55,7 @@ def test_the_windows_have_the_shapes_and_the_order_of_the_parameters(parameters,
     assert layout.count == sum(math.prod(shape) for shape, _ in parameters.values())
 
 
+@quick
 @given(parameters, itemsizes)
 def test_the_weights_come_first_and_no_bias_among_them(parameters, itemsize):
     layout = lay_out(parameters, itemsize)
@@ -60,6 +67,7 @@ def test_the_weights_come_first_and_no_bias_among_them(parameters, itemsize):
     assert wrong == []
 
 
+@quick
 @given(parameters, itemsizes)
 def test_a_window_is_padded_by_less_than_256_bytes(parameters, itemsize):
     layout = lay_out(parameters, itemsize)
@@ -85,12 +93,10 @@ def test_an_item_larger_than_a_line_still_has_a_place():
 @st.composite
 def slot_lists(draw):
     """Slots of any size, alive from one op to another; −1 is before the first."""
-    found = []
-    for number in range(draw(st.integers(0, 14))):
-        first = draw(st.integers(-1, 12))
-        nbytes = draw(st.one_of(st.sampled_from([0, 1, 255, 256, 257, 4096]), st.integers(0, 10_000)))
-        found.append((f"slot {number}", nbytes, first, first + draw(st.integers(0, 6))))
-    return found
+    sizes = st.one_of(st.integers(0, 8).map(ALIGNMENT.__mul__), st.integers(0, 2500))
+    lives = st.tuples(st.integers(-1, 6), st.integers(0, 3))
+    drawn = draw(st.lists(st.tuples(sizes, lives), max_size=20))
+    return [(f"slot {i}", nbytes, first, first + ops) for i, (nbytes, (first, ops)) in enumerate(drawn)]
 
 
 def peak(slots):
@@ -114,11 +120,13 @@ def clashes(slots, plan):
     ]
 
 
+@quick
 @given(slot_lists())
 def test_no_two_slots_that_are_alive_together_share_bytes(slots):
     assert clashes(slots, plan_workspace(slots)) == []
 
 
+@quick
 @given(slot_lists())
 def test_every_slot_lies_aligned_within_the_workspace(slots):
     plan = plan_workspace(slots)
@@ -127,17 +135,20 @@ def test_every_slot_lies_aligned_within_the_workspace(slots):
     assert plan.nbytes == max((plan.offsets[name] + room(n) for name, n, *_ in slots), default=0)
 
 
+@quick
 @given(slot_lists())
 def test_the_workspace_is_at_least_what_is_alive_at_once_and_at_most_all_slots(slots):
     assert peak(slots) <= plan_workspace(slots).nbytes <= sum(room(n) for _, n, *_ in slots)
 
 
+@quick
 @given(slot_lists())
 def test_slots_that_all_live_at_once_lie_side_by_side(slots):
     together = [(name, nbytes, 0, 9) for name, nbytes, *_ in slots]
     assert plan_workspace(together).nbytes == sum(room(n) for _, n, *_ in slots)
 
 
+@quick
 @given(slot_lists())
 def test_slots_that_never_meet_share_one_place(slots):
     apart = [(name, nbytes, number, number) for number, (name, nbytes, *_) in enumerate(slots)]
@@ -152,23 +163,27 @@ def chain(sizes):
 sizes = st.lists(st.integers(1, 10_000), min_size=1, max_size=12)
 
 
+@quick
 @given(st.integers(1, 10_000), st.integers(1, 12))
 def test_a_chain_of_equal_slots_needs_two_places(size, length):
     assert plan_workspace(chain([size] * length)).nbytes == min(length, 2) * room(size)
 
 
+@quick
 @given(sizes)
 def test_a_chain_that_narrows_needs_no_more_than_is_alive_at_once(sizes):
     slots = chain(sorted(sizes, reverse=True))
     assert plan_workspace(slots).nbytes == peak(slots)
 
 
+@quick
 @given(st.sets(st.integers(1, 40), min_size=1, max_size=12))
 def test_a_chain_that_widens_needs_no_more_than_is_alive_at_once(sizes):
     slots = chain([ALIGNMENT * size for size in sorted(sizes)])
     assert plan_workspace(slots).nbytes == peak(slots)
 
 
+@quick
 @given(sizes)
 def test_a_chain_needs_at_most_the_three_largest_of_its_slots(sizes):
     assert plan_workspace(chain(sizes)).nbytes <= sum(sorted(map(room, sizes))[-3:])

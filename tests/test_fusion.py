@@ -249,6 +249,13 @@ def test_the_joined_op_reads_and_writes_all_but_the_slot_between(patterns, name,
     assert "+".join(part.name for part in op.parts) == name
 
 
+@pytest.mark.parametrize("patterns", ["forward", "gather", "weights", "gather, first layer", "everything"])
+def test_a_joined_op_does_not_read_what_it_makes_itself(patterns):
+    fused = step_of().fuse(PATTERNS[patterns])
+    assert fused.elided
+    assert [op.name for op in fused.ops if op.reads & fused.elided] == []
+
+
 @pytest.mark.parametrize(
     ("patterns", "elided"),
     [
@@ -513,6 +520,15 @@ def test_an_intermediate_that_one_op_reads_twice_is_not_folded_into_it():
     runner.write("z", 1.0)
     runner.run()
     np.testing.assert_allclose(runner.read(y), 2 * np.tanh(1.0))
+
+
+def test_an_op_moves_past_none_that_writes_the_same_slot():
+    program = hand_built(("x", (4, 2)), ("W", (6, 2)), ("b", (6,)), ("u", (4, 6)), ("a", (4, 6)))
+    z = program.emit("linear", ("x", "W", "b"))
+    program.emit("copy", ("u",), {"v": "a"})
+    program.emit("activate", (z,), {"a": "a"}, sigma="tanh")
+    program.pin("a")
+    assert names(program.fuse([FORWARD])) == ["copy", "linear+activate"]
 
 
 def test_two_ops_are_not_joined_across_a_view_of_another_shape():

@@ -849,7 +849,7 @@ def test_the_best_of_numbers_that_are_numpys():
 
 
 def test_where_no_epoch_has_a_finite_loss_none_is_the_best():
-    with pytest.raises(gpunn.ArgumentError, match="no epoch .*finite 'loss'"):
+    with pytest.raises(gpunn.ArgumentError, match=r"no epoch .*finite 'loss'"):
         gpunn.History([{"loss": float("nan")}, {"loss": float("inf")}]).best("loss")
 
 

@@ -108,13 +108,16 @@ def _relu(z: Array, a: Array, s: Array, mask: Array) -> None:
     np.maximum(z, ZERO[z.dtype.char], out=a)
 
 
+class _Twins(dict[str, Callable[..., None]]):
+    def __missing__(self, name: str) -> Any:
+        raise ProgramError(
+            f"activation {name!r} has no array twin for NumPy: add one to SIGMA and one to SIGMA_PRIME in "
+            f"gpunn.backends.numpy"
+        )
+
+
 #: σ over arrays: (z, out, a scratch array like z, a mask like z). The twins of ``activations.py``.
-SIGMA: dict[str, Callable[[Array, Array, Array, Array], None]] = {
-    "identity": _identity,
-    "sigmoid": _sigmoid,
-    "tanh": _tanh,
-    "relu": _relu,
-}
+SIGMA = _Twins(identity=_identity, sigmoid=_sigmoid, tanh=_tanh, relu=_relu)
 
 
 @kernel(scratch="s(*S) mask(*S):bool")
@@ -316,12 +319,7 @@ def _relu_prime(a: Array, delta: Array, s: Array) -> None:
 
 
 #: δ ← δ ⊙ σ′: (a or z, whichever σ′ needs; δ; a scratch array like δ).
-SIGMA_PRIME: dict[str, Callable[[Array, Array, Array], None]] = {
-    "identity": _identity_prime,
-    "sigmoid": _sigmoid_prime,
-    "tanh": _tanh_prime,
-    "relu": _relu_prime,
-}
+SIGMA_PRIME = _Twins(identity=_identity_prime, sigmoid=_sigmoid_prime, tanh=_tanh_prime, relu=_relu_prime)
 
 
 @kernel(scratch="s(*S)")

@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 
 from ..data import Dataset, Split
-from ..errors import ArgumentError, UnknownNameError, whole_number
+from ..errors import ArgumentError, whole_number
 from ..history import History
 from ..network import Sequential
 from ..training import Trainer
@@ -209,7 +209,7 @@ def _run(trainer: Trainer, network: Sequential, plan: _Plan, folder: Path, label
 def _best(history: History, key: str) -> dict[str, Any] | None:
     try:
         return history.best(key)
-    except UnknownNameError:
+    except ArgumentError:
         # Nothing was held out, or no epoch came to a finite number.
         return None
 

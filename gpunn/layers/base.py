@@ -46,6 +46,9 @@ class Layer(ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        taken = LAYERS.get(cls.__name__)
+        if taken is not None and taken.__module__ != cls.__module__ and taken.__module__.startswith("gpunn."):
+            raise ArgumentError(f"layer class {cls.__name__!r} exists in gpunn: choose another name")
         LAYERS[cls.__name__] = cls
 
     @abstractmethod
@@ -57,8 +60,16 @@ class Layer(ABC):
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments, as JSON can hold them."""
-        names = [p for p in inspect.signature(type(self)).parameters if p != "self"]
-        return {name: getattr(self, name) for name in names}
+        found = {}
+        for parameter in inspect.signature(type(self)).parameters.values():
+            name = parameter.name
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or not hasattr(self, name):
+                raise ArgumentError(
+                    f"layer {type(self).__name__}: its constructor takes {name!r}, expected an argument of "
+                    f"its own that is kept as self.{name}; or define config()"
+                )
+            found[name] = getattr(self, name)
+        return found
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.config().items())})"

@@ -1,0 +1,552 @@
+"""The rows of the tables: layers, losses, optimisers, initialisers, metrics, devices; what each declares."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import FrozenInstanceError, fields
+
+import numpy as np
+import pytest
+
+import gpunn
+from gpunn.activations import ACTIVATIONS, activation
+from gpunn.backends.numpy import NumpyBackend
+from gpunn.device import BACKENDS, PLANNED, backend_for
+from gpunn.initializers import INITIALIZERS, initialize
+from gpunn.layers import LAYERS, layer_from_config
+from gpunn.losses import LOSSES, loss_named
+from gpunn.metrics import METRICS, metrics_named
+from gpunn.ops import HYPER, OPS
+from gpunn.optimizers import OPTIMIZERS, optimizer_from_config, optimizer_named
+from gpunn.program import Role
+from gpunn.variants import Model
+
+# ------------------------------------------------------------------ layers
+
+SAMPLES = [
+    gpunn.Dense(1),
+    gpunn.Dense(30, activation="sigmoid", weights="normal", bias="normal"),
+    *[gpunn.Dense(3, activation=name) for name in (*ACTIVATIONS, "softmax")],
+    *[gpunn.Dense(3, weights=name, bias=name) for name in INITIALIZERS],
+    *[gpunn.Activation(name) for name in (*ACTIVATIONS, "softmax")],
+    gpunn.Flatten(),
+]
+
+
+def test_there_is_a_sample_of_every_layer():
+    own = {name for name, layer in LAYERS.items() if layer.__module__.startswith("gpunn.")}
+    assert {type(layer).__name__ for layer in SAMPLES} == own
+
+
+@pytest.mark.parametrize("layer", SAMPLES, ids=repr)
+def test_a_layer_is_built_again_from_its_configuration_as_json_holds_it(layer):
+    config = json.loads(json.dumps(layer.config()))
+    again = layer_from_config(type(layer).__name__, config)
+    assert (again, type(again), again.config()) == (layer, type(layer), layer.config())
+
+
+@pytest.mark.parametrize("layer", SAMPLES, ids=repr)
+def test_the_repr_of_a_layer_builds_it(layer):
+    assert eval(f"gpunn.{layer!r}") == layer
+
+
+@pytest.mark.parametrize("layer", SAMPLES, ids=repr)
+def test_a_layer_emits_an_output_for_a_batch(layer):
+    program = Model((layer,), (4,), "float64").forward(7)
+    assert program.slots[program.marks["output"]].shape == (7, getattr(layer, "units", 4))
+
+
+@pytest.mark.parametrize("layer", [gpunn.Dense(3), gpunn.Activation("tanh")], ids=repr)
+def test_a_layer_does_not_change(layer):
+    with pytest.raises(FrozenInstanceError):
+        layer.activation = "relu"
+
+
+def test_a_dense_layer_starts_with_these_defaults():
+    assert gpunn.Dense(3).config() == {
+        "units": 3,
+        "activation": "identity",
+        "weights": "glorot_uniform",
+        "bias": "zeros",
+    }
+
+
+@pytest.mark.parametrize(
+    "units", [np.int64(3), np.uint8(3), np.array(3)], ids=lambda units: type(units).__name__
+)
+def test_a_number_of_units_from_numpy_is_a_number(units):
+    assert type(gpunn.Dense(units).units) is int
+
+
+def test_a_dense_layer_declares_weights_out_by_in_and_a_bias():
+    program = Model((gpunn.Dense(3),), (4,), "float32").forward(1)
+    assert {key: program.slots[key].shape for key in program.parameters} == {
+        "layers.0.weights": (3, 4),
+        "layers.0.bias": (3,),
+    }
+    assert program.layout.weights == 64
+
+
+@pytest.mark.parametrize(
+    ("name", "ops"),
+    [
+        ("identity", ["linear"]),
+        ("softmax", ["linear", "softmax"]),
+        *[(name, ["linear", "activate"]) for name in ACTIVATIONS if name != "identity"],
+    ],
+)
+def test_an_activation_is_an_op_of_its_own_and_the_identity_is_none(name, ops):
+    inside = Model((gpunn.Dense(3, activation=name),), (4,), "float32").forward(1)
+    apart = Model((gpunn.Dense(3), gpunn.Activation(name)), (4,), "float32").forward(1)
+    assert [op.name for op in inside.ops] == [op.name for op in apart.ops] == ops
+
+
+def test_one_layer_object_twice_is_two_layers():
+    layer = gpunn.Dense(3)
+    net = gpunn.Sequential([layer, layer], 3, seed=0)
+    first, second = (net.parameters[f"layers.{i}.weights"] for i in (0, 1))
+    assert not np.shares_memory(first, second)
+    assert (first != second).any()
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "words"),
+    [
+        ("Dens", {"units": 3}, ["unknown layer class 'Dens'", "'Dense'"]),
+        ("dense", {"units": 3}, ["unknown layer class 'dense'"]),
+        ("Dense", {}, ["layer Dense cannot be built from {}", "units"]),
+        ("Dense", {"units": 3, "unit": 4}, ["layer Dense cannot be built from", "'unit'"]),
+        ("Dense", {"units": 0}, ["Dense: units is 0", "at least 1"]),
+        ("Dense", {"units": 3, "activation": "sigmoyd"}, ["'sigmoyd'", "did you mean 'sigmoid'"]),
+        ("Activation", {"activation": None}, ["unknown activation None"]),
+    ],
+)
+def test_a_configuration_that_makes_no_layer_is_refused(name, config, words):
+    with pytest.raises(gpunn.ArgumentError) as caught:
+        layer_from_config(name, config)
+    assert [word for word in words if word not in str(caught.value)] == []
+
+
+@pytest.mark.parametrize("name", list(ACTIVATIONS))
+def test_an_activation_names_itself_its_formula_and_its_source(name):
+    row = activation(name)
+    assert row.name == name
+    assert row.needs in ("output", "input")
+    assert row.formula.startswith("a = ")
+    assert row.source
+
+
+# ------------------------------------------------------------------ losses
+
+
+def output_of(n=3, batch=5, last="softmax"):
+    """A program of one layer, and slots for its targets, labels and weights."""
+    program = Model((gpunn.Dense(n, activation=last),), (4,), "float64").forward(batch)
+    slots = {
+        "t": program.slot("t", (batch, n), Role.TARGET),
+        "labels": program.slot("labels", (batch,), Role.TARGET, "int64"),
+        "w": program.slot("w", (batch,), Role.TARGET),
+    }
+    return program, slots
+
+
+@pytest.mark.parametrize("name", list(LOSSES))
+def test_a_loss_names_itself_and_ops_that_exist(name):
+    row = loss_named(name)
+    assert row.name == name
+    assert {row.op, row.labels_op or row.op} <= OPS.keys()
+    assert OPS[row.op].equation == "loss"
+    assert (row.labels == "op") is (row.labels_op is not None)
+    assert row.link in (None, "softmax", *ACTIVATIONS)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("name", list(LOSSES))
+def test_a_loss_writes_its_cost_and_the_error_of_what_it_reads(name, n, weighted):
+    program, slots = output_of(n)
+    read = "layers.0.z" if loss_named(name).link == "softmax" else "layers.0.a"
+    weight = slots["w"] if weighted else None
+    seed = loss_named(name).emit(program, program.marks["output"], slots["t"], weight)
+    op = program.ops[-1]
+    assert seed == {read: op.outs[1]}
+    assert (op.name, op.ins, op.outs[0]) == (loss_named(name).op, (read, "t", weight), "loss")
+    assert program.slots[op.outs[1]].shape == (5, n)
+    assert (program.slots["loss"].shape, program.slots["loss"].dtype) == ((2,), "float64")
+    assert op.label == f"{name} cost"
+
+
+@pytest.mark.parametrize("name", list(LOSSES))
+def test_a_loss_for_evaluation_writes_no_error(name):
+    program, slots = output_of()
+    assert loss_named(name).emit(program, program.marks["output"], slots["t"], gradient=False) == {}
+    assert program.ops[-1].outs == ("loss", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "ops"),
+    [
+        ("quadratic", ["one_hot", "quadratic"]),
+        ("cross_entropy", ["softmax_cross_entropy"]),
+    ],
+)
+def test_labels_are_read_by_the_loss_or_become_rows(name, ops):
+    program, slots = output_of()
+    before = len(program.ops)
+    loss_named(name).emit(program, program.marks["output"], slots["labels"])
+    assert [op.name for op in program.ops[before:]] == ops
+
+
+@pytest.mark.parametrize(
+    ("name", "outputs", "takes"),
+    [
+        ("quadratic", 1, False),
+        ("quadratic", 2, True),
+        ("mse", 1, False),
+        ("mse", 2, False),
+        ("cross_entropy", 1, True),
+        ("cross_entropy", 2, True),
+    ],
+)
+def test_whole_numbers_are_labels_where_the_loss_takes_them(name, outputs, takes):
+    assert loss_named(name).takes_labels(outputs) is takes
+
+
+# ------------------------------------------------------------------ optimisers
+
+OPTIMISERS = [
+    gpunn.SGD(),
+    gpunn.SGD(lr=3.0),
+    gpunn.SGD(lr=1e-30, momentum=0.999, l2=1e30),
+    gpunn.Adam(),
+    gpunn.Adam(lr=0.1, beta1=0, beta2=0.5, epsilon=1.0, l2=0.1),
+]
+
+
+def test_there_is_a_sample_of_every_optimiser():
+    own = {cls for cls in OPTIMIZERS.values() if cls.__module__.startswith("gpunn.")}
+    assert {type(optimizer) for optimizer in OPTIMISERS} == own
+
+
+@pytest.mark.parametrize("optimizer", OPTIMISERS, ids=repr)
+def test_an_optimiser_is_built_again_from_its_configuration_as_json_holds_it(optimizer):
+    config = json.loads(json.dumps(optimizer.config()))
+    assert optimizer_from_config(type(optimizer).__name__, config) == optimizer
+
+
+@pytest.mark.parametrize("optimizer", OPTIMISERS, ids=repr)
+def test_the_repr_of_an_optimiser_builds_it(optimizer):
+    assert eval(f"gpunn.{optimizer!r}") == optimizer
+
+
+@pytest.mark.parametrize("optimizer", OPTIMISERS, ids=repr)
+def test_an_optimiser_fills_the_words_of_hyper_that_it_reads(optimizer):
+    words = optimizer.hyper()
+    assert words.keys() <= HYPER.keys()
+    assert {key: words[key] for key in optimizer.config()} == optimizer.config()
+    assert {type(value) for value in words.values()} == {float}
+
+
+def test_adam_starts_with_the_first_powers_of_its_betas():
+    words = gpunn.Adam(beta1=0.8, beta2=0.9).hyper()
+    assert (words["beta1_power"], words["beta2_power"]) == (0.8, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "numbers"),
+    [
+        (gpunn.SGD(), {"lr": 0.01, "momentum": 0.0, "l2": 0.0}),
+        (gpunn.Adam(), {"lr": 0.001, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "l2": 0.0}),
+    ],
+    ids=["SGD", "Adam"],
+)
+def test_an_optimiser_starts_with_these_defaults(optimizer, numbers):
+    assert optimizer.config() == numbers
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "op", "states"),
+    [
+        (gpunn.SGD(), "sgd", []),
+        (gpunn.SGD(momentum=0.9), "momentum", ["momentum.velocity"]),
+        (gpunn.Adam(), "adam", ["adam.m", "adam.v"]),
+    ],
+    ids=["SGD", "momentum", "Adam"],
+)
+def test_an_optimiser_emits_one_op_over_theta_with_states_like_theta(optimizer, op, states):
+    program, _ = output_of()
+    optimizer.emit(program)
+    assert program.ops[-1].name == op
+    size = program.slots["theta"].shape
+    found = {slot.name: slot.shape for slot in program.slots.values() if slot.role is Role.STATE}
+    assert found == dict.fromkeys(states, size)
+
+
+@pytest.mark.parametrize(
+    "number", [1, np.float32(1), np.int64(1), np.array(1.0)], ids=lambda number: type(number).__name__
+)
+def test_a_number_of_an_optimiser_from_numpy_is_a_float(number):
+    optimizer = gpunn.SGD(lr=number)
+    assert (optimizer.lr, type(optimizer.lr)) == (1.0, float)
+
+
+NUMBERS = [(cls, field.name) for cls in (gpunn.SGD, gpunn.Adam) for field in fields(cls)]
+
+
+@pytest.mark.parametrize(
+    "wrong", [math.nan, math.inf, -math.inf, "0.1", True, np.True_, None, b"1"], ids=repr
+)
+@pytest.mark.parametrize(("cls", "key"), NUMBERS, ids=lambda value: getattr(value, "__name__", value))
+def test_every_number_of_an_optimiser_is_a_finite_number(cls, key, wrong):
+    with pytest.raises(gpunn.ArgumentError) as caught:
+        cls(**{key: wrong})
+    assert str(caught.value) == f"{cls.__name__}: {key} is {wrong!r}, expected a finite number"
+
+
+@pytest.mark.parametrize(("cls", "key"), NUMBERS, ids=lambda value: getattr(value, "__name__", value))
+def test_no_number_of_an_optimiser_is_negative(cls, key):
+    with pytest.raises(
+        gpunn.ArgumentError, match=rf"^{cls.__name__}: {key} is -0.5, expected (more|at least)"
+    ):
+        cls(**{key: -0.5})
+
+
+@pytest.mark.parametrize("key", ["momentum", "beta1", "beta2"])
+def test_a_rate_of_decay_is_below_one(key):
+    cls = gpunn.SGD if key == "momentum" else gpunn.Adam
+    with pytest.raises(gpunn.ArgumentError, match=f"{key} is 1, expected at least 0 and below 1"):
+        cls(**{key: 1})
+
+
+@pytest.mark.parametrize("name", ["sgd", "SGD", "Sgd"])
+def test_an_optimiser_is_known_by_its_name_in_any_case(name):
+    assert optimizer_named(name) == gpunn.SGD()
+
+
+def test_an_optimiser_that_is_given_is_taken_as_it_is():
+    optimizer = gpunn.Adam(lr=0.5)
+    assert optimizer_named(optimizer) is optimizer
+
+
+def test_an_optimiser_given_as_a_class_says_what_to_write():
+    with pytest.raises(gpunn.ArgumentError, match=r"SGD\("):
+        optimizer_named(gpunn.SGD)
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "words"),
+    [
+        ("SDG", {}, ["unknown optimizer 'SDG'", "'sgd'"]),
+        ("SGD", {"rate": 0.1}, ["optimizer SGD cannot be built from", "'rate'"]),
+        ("SGD", {"lr": 0}, ["SGD: lr is 0", "more than 0"]),
+    ],
+)
+def test_a_configuration_that_makes_no_optimiser_is_refused(name, config, words):
+    with pytest.raises(gpunn.ArgumentError) as caught:
+        optimizer_from_config(name, config)
+    assert [word for word in words if word not in str(caught.value)] == []
+
+
+# ------------------------------------------------------------------ initialisers
+
+FAN_OUT, FAN_IN = 300, 500
+COUNT = FAN_OUT * FAN_IN
+
+VARIANCES = {
+    "normal": lambda fan_in, fan_out: 1,
+    "lecun_normal": lambda fan_in, fan_out: 1 / fan_in,
+    "lecun_uniform": lambda fan_in, fan_out: 1 / fan_in,
+    "glorot_normal": lambda fan_in, fan_out: 2 / (fan_in + fan_out),
+    "glorot_uniform": lambda fan_in, fan_out: 2 / (fan_in + fan_out),
+    "he_normal": lambda fan_in, fan_out: 2 / fan_in,
+    "he_uniform": lambda fan_in, fan_out: 2 / fan_in,
+    "zeros": lambda fan_in, fan_out: 0,
+}
+RANDOM = [name for name in INITIALIZERS if name != "zeros"]
+UNIFORM = [name for name in RANDOM if name.endswith("uniform")]
+NORMAL = [name for name in RANDOM if name.endswith("normal")]
+
+
+def test_there_is_a_formula_for_every_initialiser():
+    assert VARIANCES.keys() == INITIALIZERS.keys()
+    assert sorted(UNIFORM + NORMAL) == sorted(RANDOM)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("name", list(INITIALIZERS))
+def test_a_draw_has_the_mean_and_the_variance_of_its_formula(name, seed):
+    """Within five standard errors."""
+    draw = initialize(name, (FAN_OUT, FAN_IN), (seed, 0))
+    variance = VARIANCES[name](FAN_IN, FAN_OUT)
+    assert abs(draw.mean()) <= 5 * math.sqrt(variance / COUNT)
+    assert abs(draw.var() - variance) <= 5 * variance * math.sqrt(2 / COUNT)
+
+
+@pytest.mark.parametrize("name", UNIFORM)
+def test_a_uniform_draw_fills_its_interval_and_stays_in_it(name):
+    draw = np.abs(initialize(name, (FAN_OUT, FAN_IN), (0, 0)))
+    limit = math.sqrt(3 * VARIANCES[name](FAN_IN, FAN_OUT))
+    assert 0.999 * limit < draw.max() <= limit
+    assert np.histogram(draw, 10, (0, limit))[0] == pytest.approx(COUNT / 10, rel=0.05)
+
+
+@pytest.mark.parametrize("name", NORMAL)
+def test_a_normal_draw_has_the_tails_of_a_normal_distribution(name):
+    draw = np.abs(initialize(name, (FAN_OUT, FAN_IN), (0, 0))) / math.sqrt(VARIANCES[name](FAN_IN, FAN_OUT))
+    assert [(draw > bound).mean() for bound in (1, 2, 3)] == pytest.approx([0.3173, 0.0455, 0.0027], rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "fan_in", "fan_out"),
+    [
+        ((40_000,), 40_000, 40_000),
+        ((100, 20, 30), 600, 100),
+        ((1, 40_000), 40_000, 1),
+        ((40_000, 1), 1, 40_000),
+    ],
+)
+@pytest.mark.parametrize("name", RANDOM)
+def test_the_fans_follow_from_the_shape(name, shape, fan_in, fan_out):
+    draw = initialize(name, shape, (0, 0))
+    assert draw.shape == shape
+    assert draw.var() == pytest.approx(VARIANCES[name](fan_in, fan_out), rel=0.05)
+
+
+@pytest.mark.parametrize("name", list(INITIALIZERS))
+def test_a_draw_is_float64_of_its_shape_however_small(name):
+    draw = initialize(name, (1, 1), (0, 0))
+    assert (draw.shape, draw.dtype) == ((1, 1), np.float64)
+    assert np.isfinite(draw).all()
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_the_same_seed_draws_the_same_and_another_seed_another(name):
+    draw = initialize(name, (4, 5), (3, 0, 1))
+    assert draw.tobytes() == initialize(name, (4, 5), (3, 0, 1)).tobytes()
+    assert not np.isin(draw, initialize(name, (4, 5), (3, 0, 2))).any()
+
+
+def test_zeros_are_zeros():
+    assert not initialize("zeros", (4, 5), (0, 0)).any()
+
+
+def test_a_draw_neither_reads_nor_moves_numpys_own_generator():
+    np.random.seed(1)  # noqa: NPY002
+    before = np.random.get_state()[1].tobytes()  # noqa: NPY002
+    draw = initialize("normal", (3, 3), (0, 0))
+    assert np.random.get_state()[1].tobytes() == before  # noqa: NPY002
+    assert draw.tobytes() == initialize("normal", (3, 3), (0, 0)).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("norml", "normal"), ("glorot", "glorot_normal"), ("He_Uniform", "he_uniform")]
+)
+def test_an_unknown_initialiser_is_answered_with_the_nearest(name, near):
+    with pytest.raises(gpunn.UnknownNameError, match=f"unknown initialiser '{name}': did you mean '{near}'"):
+        initialize(name, (3,), (0,))
+
+
+# ------------------------------------------------------------------ metrics
+
+
+@pytest.mark.parametrize("name", list(METRICS))
+def test_a_metric_names_itself_and_ops_that_exist(name):
+    (row,) = metrics_named([name])
+    assert row.name == name
+    assert {row.op, row.labels_op} <= OPS.keys()
+
+
+@pytest.mark.parametrize(("target", "op"), [("t", "count_correct_targets"), ("labels", "count_correct")])
+def test_a_metric_adds_to_a_sum_that_outlives_the_step(target, op):
+    program, slots = output_of()
+    METRICS["accuracy"].emit(program, program.marks["output"], slots[target])
+    assert program.ops[-1].name == op
+    assert program.ops[-1].outs == ("sum.accuracy",)
+    total = program.slots["sum.accuracy"]
+    assert (total.shape, total.dtype, total.role) == ((1,), "float64", Role.HYPER)
+
+
+@pytest.mark.parametrize("names", [(), [], iter(())], ids=["tuple", "list", "iterator"])
+def test_no_metrics_are_no_metrics(names):
+    assert metrics_named(names) == ()
+
+
+# ------------------------------------------------------------------ devices
+
+
+@pytest.mark.parametrize("name", ["cpu", "auto", "numpy"])
+def test_these_names_are_the_numpy_backend_and_there_is_one(name):
+    assert type(backend_for(name)) is NumpyBackend
+    assert backend_for(name) is backend_for("numpy")
+
+
+@pytest.mark.parametrize("name", [*PLANNED, "cuda:0", "cuda:1", "cuda:12"])
+def test_a_device_that_cannot_be_had_says_why_and_what_to_do(name):
+    with pytest.raises(gpunn.DeviceError) as caught:
+        backend_for(name)
+    cause = PLANNED[name.split(":")[0]]
+    assert str(caught.value) == f"device {name!r} cannot be used: {cause}"
+    assert "use device='cpu'" in cause
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("cudda", "cuda"),
+        ("CUDA", "cuda"),
+        ("cuda:", "cuda"),
+        ("cuda:x", "cuda"),
+        ("cuda:-1", "cuda"),
+        ("cuda1", "cuda"),
+        ("CPU", "cpu"),
+        ("cpu:0", "cpu"),
+        ("numppy", "numpy"),
+        (" cpu", "cpu"),
+    ],
+)
+def test_an_unknown_device_is_answered_with_the_nearest(name, near):
+    with pytest.raises(gpunn.UnknownNameError) as caught:
+        backend_for(name)
+    assert str(caught.value).startswith(f"unknown device {name!r}: did you mean {near!r}?")
+
+
+@pytest.mark.parametrize("name", ["", "tpu", "gpu:0", None, 3, 3.5, b"cpu", np.float32], ids=repr)
+def test_what_is_no_device_is_answered_with_those_there_are(name):
+    with pytest.raises(gpunn.UnknownNameError) as caught:
+        backend_for(name)
+    assert str(caught.value).startswith(f"unknown device {name!r}:")
+    assert str(caught.value).endswith("Known: auto, cpu, cuda, numba, numpy")
+
+
+def test_the_list_of_devices_says_which_work_and_why_the_others_do_not():
+    found = {status.name: status for status in gpunn.devices()}
+    assert found.keys() == {*BACKENDS, *PLANNED}
+    assert {name for name, status in found.items() if status.works} == set(BACKENDS)
+    assert f"NumPy {np.__version__}" in found["numpy"].detail
+    assert str(found["cuda"]).startswith("cuda   no     this version of gpunn has no CUDA backend yet")
+
+
+# ------------------------------------------------------------------ the declaration of a network
+
+
+@pytest.mark.parametrize("shape", [4, (4,), [4], np.int64(4), (np.int32(4),)], ids=repr)
+def test_the_shape_of_one_example_is_a_number_or_a_sequence_of_numbers(shape):
+    assert gpunn.Sequential([gpunn.Dense(1)], shape, seed=0).input_shape == (4,)
+
+
+@pytest.mark.parametrize("dtype", ["float64", np.float64, np.dtype("f8"), float])
+def test_a_dtype_may_be_numpys(dtype):
+    assert gpunn.Sequential([gpunn.Dense(1)], 4, dtype=dtype, seed=0).dtype == "float64"
+
+
+@pytest.mark.parametrize("layers", [[gpunn.Dense(1)], (gpunn.Dense(1),)], ids=["list", "tuple"])
+def test_the_layers_are_a_sequence(layers):
+    assert gpunn.Sequential(layers, 4, seed=0).layers == (gpunn.Dense(1),)
+
+
+def test_a_list_of_layers_changed_afterwards_changes_no_network():
+    layers = [gpunn.Dense(1)]
+    net = gpunn.Sequential(layers, 4, seed=0)
+    layers.append(gpunn.Dense(2))
+    assert net.layers == (gpunn.Dense(1),)
