@@ -25,11 +25,12 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Batches:
-    """A data set on the device, with the host's arrays kept for the messages."""
+    """A data set on the device: its ``mass`` is Σw; ``host`` keeps what came, for the messages."""
 
     data: Mapping[str, Any]
     targets: Targets
     count: int
+    mass: float
     host: Mapping[str, tuple[Array, Array]]
 
     def scan(self, where: str) -> None:
@@ -215,4 +216,5 @@ def prepare(
     }
     if weights is not None:
         data["weights"] = backend.upload(weights, model.dtype)
-    return Batches(data, Targets(is_labels, weights is not None), len(inputs), host)
+    mass = float(count) if weights is None else float(np.sum(weights, dtype=np.float64))
+    return Batches(data, Targets(is_labels, weights is not None), count, mass, host)

@@ -1,7 +1,7 @@
 """Networks and training runs as safetensors files: atomic to write, checked to read, no pickle.
 
-A file holds the tensors by name and, in its metadata under ``gpunn``, one JSON text: what the file is, the
-configuration that rebuilds it, and a SHA-256 over both. The format is documented at
+A file holds the tensors by name and, in its metadata under ``gpunn``, a SHA-256 over all of it, a space, and
+one JSON text: what the file is and the configuration that rebuilds it. The format is documented at
 https://github.com/huggingface/safetensors, so other programs can read the weights.
 """
 
@@ -63,8 +63,7 @@ def write(path: str | os.PathLike[str], kind: str, config: Mapping[str, Any], te
     target = Path(path)
     ready = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
     text = json.dumps({"format": FORMAT, "kind": kind, "config": config}, default=plain)
-    about = {"gpunn": text, "sha256": _digest(text, ready)}
-    write_atomically(target, to_bytes(ready, metadata=about))
+    write_atomically(target, to_bytes(ready, metadata={"gpunn": f"{_digest(text, ready)} {text}"}))
 
 
 def plain(value: Any) -> Any:
@@ -154,9 +153,10 @@ def read(path: str | os.PathLike[str]) -> File:
         raise FormatError(
             f"{target} is not a whole safetensors file (damaged, cut, or another format): {error}"
         ) from error
-    if about.get("sha256") != _digest(about["gpunn"], tensors):
+    digest, _, text = about["gpunn"].partition(" ")
+    if digest != _digest(text, tensors):
         raise FormatError(f"{target} is damaged: its content does not match its SHA-256 checksum")
-    return _described(target, about["gpunn"], tensors)
+    return _described(target, text, tensors)
 
 
 def _described(target: Path, text: str, tensors: dict[str, NDArray[Any]]) -> File:

@@ -527,7 +527,6 @@ class Sequential:
         batches = self._prepare(X, y, row, sample_weight)
         batches.scan("the data")
         data, count = batches.data, batches.count
-        mass = float(np.sum(data["weights"], dtype=np.float64)) if "weights" in data else float(count)
         for start in range(0, count, size):
             rows = slice(start, min(start + size, count))
             n = rows.stop - start
@@ -540,7 +539,7 @@ class Sequential:
                 if "weight" in marks:
                     runner.write(marks["weight"], data["weights"][rows])
                 runner.run()
-                yield runner, float(runner.read("loss")[1]) / mass
+                yield runner, float(runner.read("loss")[1]) / batches.mass
 
     # ------------------------------------------------------------------ moving and saving
 

@@ -457,7 +457,8 @@ class Trainer:
 
     def _begin(self, batches: Batches, shuffle: bool) -> NDArray[Any]:
         """Start an epoch, or check that these data are those of the epoch that was stopped."""
-        now = {"count": batches.count, "shuffle": bool(shuffle)}
+        labels, weighted = batches.targets.labels, batches.targets.weighted
+        now = {"count": batches.count, "shuffle": bool(shuffle), "labels": labels, "weighted": weighted}
         if self.updates == 0:
             self._warn_of_zeros()
         self.network.loss = self.loss.name
@@ -468,8 +469,7 @@ class Trainer:
         elif {key: self._pass.get(key) for key in now} != now:
             raise ArgumentError(
                 f"epoch {self.epochs_done + 1} was stopped after {self._position()} of "
-                f"{self._pass.get('count')} examples (shuffle={self._pass.get('shuffle')}); to go on, give "
-                f"the same data and shuffle, got {batches.count} examples (shuffle={bool(shuffle)})"
+                f"{_described(self._pass)}; to go on, give the same data and shuffle, got {_described(now)}"
             )
         if not shuffle:
             return np.arange(batches.count)
@@ -495,7 +495,7 @@ class Trainer:
     ) -> dict[str, Any]:
         order = self._backend.upload(self._begin(batches, shuffle), "int64")
         data = {"perm": order, **batches.data}
-        kept = {name: self._memory[name].copy() for name in (*self._saved, "theta")}
+        kept = {name: self._backend.copy(self._memory[name]) for name in (*self._saved, "theta")}
         before, count = self._position(), batches.count
         chunk, position, started = 1, before, time.perf_counter()
         with Interrupt() as interrupt:
@@ -550,7 +550,7 @@ class Trainer:
 
     def _restore(self, kept: Mapping[str, Any]) -> None:
         for name, values in kept.items():
-            self._memory[name][...] = values
+            self._backend.assign(self._memory[name], values)
 
     def _diverged(self, batches: Batches, data: Mapping[str, Any], kept: Mapping[str, Any]) -> None:
         """Put the last good weights back, then find the op that first gave a value that is not finite."""
@@ -594,6 +594,13 @@ class Trainer:
             runner = self._runner(rows, batches.targets, gathered=True)
         runner.bind(**data)
         return runner
+
+
+def _described(data: Mapping[str, Any]) -> str:
+    """What an epoch goes through, in words."""
+    kind = "labels" if data.get("labels") else "targets"
+    weighted = ", weighted" if data.get("weighted") else ""
+    return f"{data.get('count')} examples (shuffle={data.get('shuffle')}) with {kind}{weighted}"
 
 
 def _next_chunk(steps: int, seconds: float) -> int:

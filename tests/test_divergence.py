@@ -90,6 +90,15 @@ def test_the_step_and_the_op_that_overflowed_are_named(start, rows, step):
     assert trainer.network.theta.tobytes() == before
 
 
+@pytest.mark.parametrize("row", [2, 7, 22], ids=["first minibatch", "second", "the last, partial one"])
+def test_a_cost_that_overflows_while_the_weights_stay_finite_is_named(start, row):
+    y = DENSE.copy()
+    y[row, 1] = 1e200
+    trainer = start(gpunn.SGD(lr=1e-3), dtype="float64")
+    with pytest.raises(gpunn.DivergenceError, match=rf"step {row // 5 + 1} \(epoch 1\): mse cost"):
+        trainer.epoch(X, y, shuffle=False)
+
+
 @pytest.mark.parametrize(
     ("row", "step"),
     [(0, 1), (12, 3), (22, 5)],

@@ -277,6 +277,15 @@ def test_the_slots_that_nobody_writes_any_more_are_declared(patterns, elided):
     assert elided.isdisjoint(fused.plan().offsets)
 
 
+@pytest.mark.parametrize("slot", ["x", "layers.0.z", "grad.layers.0.weights", "grad"])
+@pytest.mark.parametrize("memory", [{}, {"grad": np.ones(128)}], ids=["", "another program's gradient"])
+def test_a_slot_that_nobody_writes_any_more_cannot_be_read(slot, memory):
+    """Not even where the gradient of another program lies in the same memory."""
+    runner = FusingBackend(PATTERNS["everything"]).load(step_of(), dict(memory))
+    with pytest.raises(gpunn.GpunnError, match=f"'{slot}'"):
+        runner.read(slot)
+
+
 @pytest.mark.parametrize("patterns", ["weights", "biases", "weights, biases", "everything"])
 def test_theta_is_not_elided_because_it_is_updated_window_by_window(patterns):
     assert "theta" not in step_of().fuse(PATTERNS[patterns]).elided
@@ -520,6 +529,20 @@ def test_an_intermediate_that_one_op_reads_twice_is_not_folded_into_it():
     runner.write("z", 1.0)
     runner.run()
     np.testing.assert_allclose(runner.read(y), 2 * np.tanh(1.0))
+
+
+def test_the_code_for_two_ops_can_tell_which_operand_is_the_result_between(vocabulary):
+    """u − v: whether the result before is u or v has to show in the joined op, or they stay apart."""
+    register_op("minus", "u(*S) v(*S) -> y(*S)", formula="{y} = {u} − {v}", numpy=np.subtract)
+
+    def joined(order):
+        program = hand_built(("z", (4, 3)), ("other", (4, 3)))
+        a = program.emit("activate", ("z",), sigma="tanh")
+        program.pin(program.emit("minus", {"left": (a, "other"), "right": ("other", a)}[order]))
+        op = program.fuse([Pattern("activate", "minus")]).ops[-1]
+        return op.name, op.ins, op.attrs
+
+    assert joined("left") != joined("right")
 
 
 def test_an_op_moves_past_none_that_writes_the_same_slot():

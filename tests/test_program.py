@@ -92,6 +92,12 @@ def square(monkeypatch):
             {"B": 7},
             (7,),
         ),
+        (
+            "gather",
+            [("X", (100, 3)), ("perm", (None,), "int64"), ("cursor", (1,), "int64")],
+            {"B": 7},
+            (7, 3),
+        ),
     ],
 )
 def test_the_signature_gives_the_output_its_shape(op, slots, attrs, shape):
@@ -1447,7 +1453,8 @@ def test_the_jacobian_of_a_linear_layer_is_its_weights(batch):
     W = np.arange(12.0).reshape(3, 4)
     runner.write("layers.0.weights", W)
     runner.write(program.marks["seed"], np.eye(3)[:batch])
-    runner.run()
+    runner.write(program.marks["x"], 1.0)
+    runner.run(2)
     assert runner.read(program.marks["gradient"]).tolist() == W[:batch].tolist()
 
 

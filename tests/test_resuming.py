@@ -287,3 +287,17 @@ def test_a_run_holds_its_network(start, tmp_path, device):
     assert net.theta.tobytes() == trainer.network.theta.tobytes()
     assert (net.loss, net.seed) == ("cross_entropy", 1)
     np.testing.assert_array_equal(net.predict_proba(X), trainer.network.predict_proba(X))
+
+
+@pytest.mark.parametrize(
+    ("targets", "how", "message"),
+    [
+        (np.eye(int(LABELS.max()) + 1)[LABELS], {}, "with labels.*with targets"),
+        (LABELS, {"sample_weight": np.ones(len(X))}, "with labels;.*with labels, weighted"),
+    ],
+    ids=["dense targets", "weights"],
+)
+def test_going_on_with_other_targets_or_weights_is_refused(start, reload, targets, how, message):
+    trainer = reload(train_for(start(), 7))
+    with pytest.raises(gpunn.ArgumentError, match=message):
+        trainer.epoch(X, targets, **how)

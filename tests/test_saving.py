@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -496,7 +497,7 @@ def test_a_file_with_one_bit_turned_is_refused(file_of_run, scratch, number):
 def write_file(path, description, tensors):
     """A file with a right checksum, whatever it says."""
     text = description if isinstance(description, str) else json.dumps(description)
-    path.write_bytes(save(tensors, metadata={"gpunn": text, "sha256": _digest(text, tensors)}))
+    path.write_bytes(save(tensors, metadata={"gpunn": f"{_digest(text, tensors)} {text}"}))
 
 
 @pytest.fixture
@@ -523,7 +524,7 @@ def write_run(path):
         trainer.save(path)
         size = int.from_bytes(path.read_bytes()[:8], "little")
         header = json.loads(path.read_bytes()[8 : 8 + size])
-        config = json.loads(header["__metadata__"]["gpunn"])["config"]
+        config = json.loads(header["__metadata__"]["gpunn"].partition(" ")[2])["config"]
         config = {k: v for k, v in {**config, **changes}.items() if k not in without}
         kept = {k: v for k, v in {**load_file(path), **(tensors or {})}.items() if k not in without}
         write_file(path, {"format": 1, "kind": "run", "config": config}, kept)
@@ -584,7 +585,7 @@ def test_another_version_of_the_format_is_refused(path, version):
 def test_a_wrong_checksum_is_refused(path):
     net = network()
     text = json.dumps({"format": 1, "kind": "network", "config": net.config()})
-    path.write_bytes(save(net.tensors(), metadata={"gpunn": text, "sha256": "0" * 64}))
+    path.write_bytes(save(net.tensors(), metadata={"gpunn": f"{'0' * 64} {text}"}))
     with pytest.raises(gpunn.FormatError, match="damaged: its content does not match its SHA-256"):
         gpunn.load(path)
 
@@ -656,6 +657,17 @@ def test_a_network_that_cannot_be_built_is_refused(write_network, write_run, cha
 def test_a_network_without_an_entry_is_refused(write_network, key):
     with pytest.raises(gpunn.FormatError, match=r"net\.safetensors"):
         gpunn.load(write_network(without=[key]))
+
+
+def test_a_file_that_claims_more_than_it_holds_takes_no_memory(write_network):
+    path = write_network(layers=dense(units=10**7))
+    tracemalloc.start()
+    try:
+        with pytest.raises(gpunn.FormatError, match=r"'layers.0.weights' is float32 \(5, 4\)"):
+            gpunn.load(path)
+        assert tracemalloc.get_traced_memory()[1] < 10**7
+    finally:
+        tracemalloc.stop()
 
 
 def with_tensor(name, values):
@@ -753,3 +765,9 @@ def test_a_file_that_is_refused_changes_no_network(write_network):
     with pytest.raises(gpunn.FormatError):
         gpunn.load(write_network(seed=-1))
     np.testing.assert_array_equal(net.theta, before)
+
+
+def test_the_same_network_gives_the_same_bytes(path, tmp_path):
+    network().save(path)
+    network().save(tmp_path / "again")
+    assert path.read_bytes() == (tmp_path / "again").read_bytes()

@@ -86,9 +86,13 @@ class Backend(ABC):
     def download(self, array: Any) -> NDArray[Any]:
         """A copy of a device array on the host."""
 
-    def assign(self, array: Any, values: NDArray[Any]) -> None:
-        """Copy host values into a device array."""
+    def assign(self, array: Any, values: Any) -> None:
+        """Copy values, from the host or from the device, into a device array."""
         array[...] = values
+
+    def copy(self, array: Any) -> Any:
+        """A copy of a device array, on the device."""
+        return array.copy()
 
     def all_finite(self, array: Any) -> bool:
         """Whether no element is NaN or infinite."""
