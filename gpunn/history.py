@@ -44,6 +44,9 @@ class History:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return iter(self.records)
 
+    def __contains__(self, key: object) -> bool:
+        return key in self.keys()
+
     def __getitem__(self, key: str) -> list[Any]:
         if key not in self.keys():
             raise unknown_name("entry of the history", key, self.keys())

@@ -285,7 +285,10 @@ class Trainer:
         runner.write(marks["target"], batches.data["T"])
         if "weight" in marks:
             runner.write(marks["weight"], batches.data["weights"])
-        runner.run()
+        with Interrupt() as interrupt:
+            runner.run()
+        if interrupt.requested:
+            raise KeyboardInterrupt
         number = self.updates
 
         def read() -> float:

@@ -376,3 +376,21 @@ def test_a_program_that_gets_a_real_ctrl_c_can_go_on(verbose):
     assert found["history"] >= 1
     assert 2500 * found["history"] < found["updates"] <= 2500 * found["done"]
     assert err.count("\n") == (found["history"] if verbose else 0)
+
+
+def test_a_step_that_ctrl_c_meets_is_made_whole(start, monkeypatch):
+    trainer, expected = start(), start()
+    first = trainer._runner(
+        BATCH, trainer._batches(X[:BATCH], LABELS[:BATCH], None, None).targets, gathered=False
+    )
+    run = first.run
+
+    def pressed_meanwhile(steps=1):
+        signal.raise_signal(signal.SIGINT)
+        run(steps)
+
+    monkeypatch.setattr(first, "run", pressed_meanwhile)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.step(X[:BATCH], LABELS[:BATCH])
+    expected.step(X[:BATCH], LABELS[:BATCH])
+    assert trainer.network.theta.tobytes() == expected.network.theta.tobytes()

@@ -853,6 +853,11 @@ def test_where_no_epoch_has_a_finite_loss_none_is_the_best():
         gpunn.History([{"loss": float("nan")}, {"loss": float("inf")}]).best("loss")
 
 
+def test_a_history_knows_what_it_holds():
+    history = gpunn.History([{"epoch": 1, "loss": 1.0}])
+    assert ("loss" in history, "val_loss" in history) == (True, False)
+
+
 @pytest.mark.parametrize("ask", [lambda h: h["los"], lambda h: h.best("los")], ids=["item", "best"])
 def test_an_unknown_entry_is_answered_with_the_nearest(ask):
     with pytest.raises(gpunn.UnknownNameError, match="'los': did you mean 'loss'"):
