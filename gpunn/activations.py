@@ -81,7 +81,7 @@ def _relu(z: float) -> float:
 
 
 def _relu_prime(a: float) -> float:
-    return 1.0 if a > 0.0 else 0.0
+    return 1.0 if a > 0.0 else a * 0.0
 
 
 _NIELSEN = "Nielsen, Neural Networks and Deep Learning"

@@ -63,10 +63,12 @@ def as_numbers(name: str, values: Any) -> Array:
         raise DataError(f"{name} is not a rectangular array of numbers: {error}") from error
     if array.dtype.kind not in "biuf":
         hint = "convert it to numbers first"
+        if array.dtype.kind in "US" and array.ndim == 1:
+            hint = f"for labels that are words: classes, {name} = np.unique({name}, return_inverse=True)"
         if array.dtype.kind == "O" and array.ndim == 0:
             hint = "give a dense NumPy array (a sparse matrix: X.toarray())"
         elif array.dtype.kind == "O":
-            hint = "rows of unequal length, None or strings among the numbers? Convert with X.astype(float)"
+            hint = f"unequal rows, None or strings among the numbers? Convert with {name}.astype(float)"
         raise DataError(f"{name} has dtype {array.dtype} ({type(values).__name__}), expected numbers: {hint}")
     return array
 
@@ -113,6 +115,8 @@ def as_targets(
             hint = f"labels are 1-D: pass {name}.ravel()"
         elif array.ndim == 1 and loss.takes_labels(outputs):
             hint = f"labels are integers, got {array.dtype}: pass {name}.astype(int)"
+            if not np.isfinite(array).all():
+                hint = f"labels are integers, and {name} holds NaN or infinity: remove or fill these rows"
         elif array.ndim == 1:
             hint = (
                 f"loss {loss.name!r} takes no class labels with {outputs} outputs: pass one row per example"

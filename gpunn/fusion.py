@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from .ops import rule
 from .slots import Op
 
 __all__ = ["Pattern", "Places", "fuse_ops"]
@@ -127,6 +128,8 @@ def _fits(first: Op, second: Op, places: Places, *, any_shape: bool = False) -> 
     if len(between) != 1:
         return False
     (slot,) = between
+    if not _in_place(second, slot) and _operand_of(second, slot) not in _expected(first, second):
+        return False
     made = [s for s in first.writes if places.same_elements(s, slot)]
     shared = first.attrs.keys() & second.attrs.keys()
     return (
@@ -134,6 +137,23 @@ def _fits(first: Op, second: Op, places: Places, *, any_shape: bool = False) -> 
         and (any_shape or places.same_shape(made[0], slot))
         and all(first.attrs[key] == second.attrs[key] for key in shared)
     )
+
+
+def _in_place(op: Op, slot: str) -> bool:
+    return slot in op.outs
+
+
+def _operand_of(op: Op, slot: str) -> str:
+    """The name of the operand in which an op (the first part of a joined one) takes a slot."""
+    part = (op.parts or (op,))[0]
+    return next((o.name for o, s in zip(rule(part.name).inputs, part.ins, strict=True) if s == slot), "")
+
+
+def _expected(first: Op, second: Op) -> set[str]:
+    """The same name as the result has; where there is none, the first operand."""
+    made = {o.name for o in rule((first.parts or (first,))[-1].name).outputs}
+    names = [o.name for o in rule((second.parts or (second,))[0].name).inputs]
+    return made & set(names) or set(names[:1])
 
 
 def _may_swap(one: Op, other: Op, places: Places) -> bool:

@@ -17,7 +17,7 @@ from .activations import ACTIVATIONS
 from .backends.base import Memory, Runner
 from .batches import Batches, as_inputs, as_numbers, prepare
 from .device import backend_for
-from .errors import ArgumentError, ShapeError, unknown_name, whole_number
+from .errors import ArgumentError, DataError, ShapeError, unknown_name, whole_number
 from .initializers import initialize
 from .layers import Activation, Layer, layer_from_config
 from .losses import Loss, loss_named
@@ -102,7 +102,9 @@ class Sequential:
     dtype : {"float32", "float64"}
         Of parameters and activations.
     seed : int, optional
-        Of the initial parameters and of the shuffles. ``None`` draws one; ``net.seed`` tells which.
+        Of the initial parameters and of the shuffles. ``None`` draws one; ``net.seed`` tells which. The same
+        seed gives the same bytes of Θ on one machine with one number of BLAS threads (a matrix product that
+        is shared out otherwise rounds otherwise).
 
     Raises
     ------
@@ -505,6 +507,8 @@ class Sequential:
         array = as_numbers("x", x)
         single = array.shape == self.input_shape
         inputs = as_inputs(array[None] if single else array, self.model, "x", empty=True)
+        if not np.isfinite(inputs).all():
+            raise DataError("x holds NaN or infinity: there is no derivative there")
         outputs = int(np.prod(self.output_shape))
         seed = np.eye(outputs, dtype=self.dtype).reshape(outputs, *self.output_shape)
         result = np.empty((len(inputs), outputs, *self.input_shape), self.dtype)

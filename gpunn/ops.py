@@ -42,6 +42,10 @@ DTYPES = (None, "any", "bool", "float32", "float64", "int64")
 KERNELS_FOR = ("numpy", "numba", "cuda")
 
 
+#: An op's place in a step.
+EQUATIONS = ("data", "forward", "loss", "BP1", "BP2", "BP3", "BP4", "reduce", "update")
+
+
 class Node(Protocol):
     """The parts of an op that an adjoint looks at."""
 
@@ -124,7 +128,7 @@ class Rule:
     source : str
         Where the formula stands.
     equation : str
-        Its place in a step: ``"data"``, ``"forward"``, ``"loss"``, ``"BP1"`` .. ``"BP4"``, ``"update"``, ...
+        Its place in a step, one of :data:`EQUATIONS`.
     adjoint : callable or None
         Emits the ops that carry the error from the outputs back to the inputs.
     updates : tuple of str
@@ -161,6 +165,8 @@ class Rule:
             raise ArgumentError(
                 f"op {self.name!r}: a signature has outputs and no name twice, got {self.signature!r}"
             )
+        if self.equation not in EQUATIONS:
+            raise unknown_name(f"equation of op {self.name!r}:", self.equation, EQUATIONS)
         inputs_named = {operand.name for operand in ins}
         for operand in (*ins, *outs):
             like = (operand.dtype or "").removeprefix("=") if (operand.dtype or "").startswith("=") else None
@@ -444,7 +450,11 @@ for _row in (
         adjoint=_softmax_adjoint,
     ),
     Rule(
-        "add", "u(*S) v(*S) -> y(*S)", "{y} = {u} + {v}", "He et al. 2015, equation (1)", adjoint=_add_adjoint
+        "add",
+        "u(*S) v(*S) -> y(*S)",
+        "{y} = {u} + {v}",
+        "He et al. 2015, arXiv:1512.03385, equation (1)",
+        adjoint=_add_adjoint,
     ),
     # the cost and its derivative
     Rule(

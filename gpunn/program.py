@@ -476,7 +476,7 @@ class Program:
         for position, op in enumerate(self.ops):
             equation = self._equation(op, output_error)
             written = ", ".join(
-                f"{self.slots[s].symbol} {_show(self.slots[s].shape)}"
+                f"{self.slots[s].symbol} {_show(self._unpadded(s))}"
                 for s in dict.fromkeys(op.outs)
                 if s and self.slots[s].role in WORKSPACE | {Role.PARAMETER, Role.GRADIENT}
             )
@@ -497,6 +497,10 @@ class Program:
 
     __repr__ = __str__
 
+    def _unpadded(self, slot: str) -> Shape:
+        shape = self.slots[slot].shape
+        return (self.layout.count,) if self.layout and shape == (self.layout.size,) else shape
+
     def _heading(self) -> list[str]:
         parameters = f"{self.layout.count:,} parameters" if self.layout else "no parameters"
         heading = f"{len(self.ops)} ops, {parameters}, {self.dtype}, workspace {self.plan().nbytes:,} bytes"
@@ -507,7 +511,11 @@ class Program:
             return "+".join(dict.fromkeys(self._equation(part, output_error) for part in op.parts))
         equation = rule(op.name).equation
         if equation == "loss":
-            output_error |= {self.root(s) for s in op.outs[1:] if s}
+            delta = {self.root(s) for s in op.outs[1:] if s}
+            output_error |= delta
+            others = (part for o in self.ops for part in (o.parts or (o,)) if part is not op)
+            turned = any(part.reads & part.writes & delta for part in others)
+            return "loss" if turned or not delta else "loss, BP1"
         elif equation == "forward" and op.label.endswith(": backward"):
             return "BP2"
         elif equation == "BP2" and self.root(str(op.outs[0])) in output_error:
@@ -579,7 +587,9 @@ class _Backward:
         self.wanted = {program.owner(s) for s in wrt}
         written: set[str] = set()
         for op in program.ops:
-            if rule(op.name).equation in ("forward", "loss") and any(self.needs(s) for s in op.ins if s):
+            entry = rule(op.name)
+            forward = entry.adjoint is not None or entry.equation in ("forward", "loss")
+            if forward and any(self.needs(s) for s in op.ins if s):
                 made = {program.owner(s) for s in op.outs if s and program.slots[s].role in WORKSPACE}
                 if again := made & written:
                     raise ProgramError(

@@ -311,6 +311,7 @@ class Trainer:
     def evaluate(self, X: Any, y: Any) -> dict[str, float]:
         """Mean loss and metrics over a data set of any size."""
         batches = self.network._prepare(X, y, self.loss)
+        batches.scan("evaluate")
         return self.network.evaluate_batches(batches, self.loss, self.metrics)
 
     @property

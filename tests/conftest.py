@@ -6,9 +6,15 @@ import os
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 import gpunn
 from gpunn.device import BACKENDS, backend_for
+
+# Where nobody looks at once, the same examples each time: a new one that fails is for people to find.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 WANTED = os.environ.get("GPUNN_TEST_DEVICES")
 

@@ -185,6 +185,9 @@ REFERENCES = {
     )
 }
 
+#: Ops whose result is a sum of products: rounding is relative to the terms, which may cancel.
+SUMS = {"linear", "linear_grad_input", "linear_grad_weight", "linear_grad_bias"}
+
 #: The attributes to try for ops that have some.
 ATTRIBUTES = {
     "activate": [{"sigma": name} for name in SIGMA],

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from references import ATTRIBUTES, EPSILON, REFERENCES
+from references import ATTRIBUTES, EPSILON, REFERENCES, SUMS, each
 
 import gpunn
 from gpunn.activations import ACTIVATIONS
@@ -115,6 +115,8 @@ def run_op(backend, name, attrs, present, sizes, dtype, seed):
         values = values_for(operand, shape, kind, sizes, rng).astype(kind)
         slots[operand.name] = program.slot(operand.name, shape, Role.INPUT, kind)
         given_[operand.name] = values
+    if name == "activate_grad" and ACTIVATIONS[attrs["sigma"]].needs == "output":
+        given_["y"] = each(ACTIVATIONS[attrs["sigma"]].sigma, given_["y"]).astype(dtype)
     outs = {o.name: slots[o.name] for o in entry.outputs if o.name in slots}
     program.emit(name, [slots.get(o.name) for o in entry.inputs], outs, **attrs)
     program.pin(*slots)
@@ -126,14 +128,22 @@ def run_op(backend, name, attrs, present, sizes, dtype, seed):
     expected = REFERENCES[name](**{k: None if v is None else v.copy() for k, v in wide.items()}, **attrs)
     written = {o.name: runner.read(slots[o.name]) for o in entry.outputs if o.name in slots}
     unwritten = {o.name: runner.read(slots[o.name]) for o in entry.inputs if o.name in slots}
-    return written, {k: v for k, v in expected.items() if k in written}, given_, unwritten
+    expected = {k: v for k, v in expected.items() if k in written}
+    return written, expected, scales(name, wide, expected, attrs), given_, unwritten
 
 
-def assert_close(written, expected, dtype):
+def scales(name, operands, expected, attrs):
+    """What an error is relative to: the norm of the result, or, of a sum, that of its terms' sizes."""
+    if name in SUMS:
+        sizes = {k: v if v is None else np.abs(v) for k, v in operands.items()}
+        expected = {k: v for k, v in REFERENCES[name](**sizes, **attrs).items() if k in expected}
+    return {k: max(float(np.linalg.norm(v)), 1e-30) for k, v in expected.items()}
+
+
+def assert_close(written, expected, scale, dtype):
     assert written.keys() == expected.keys()
     for name, values in expected.items():
-        scale = max(float(np.linalg.norm(values)), 1e-30)
-        error = float(np.linalg.norm(written[name].astype(float) - values)) / scale
+        error = float(np.linalg.norm(written[name].astype(float) - values)) / scale[name]
         assert error <= TOLERANCE[dtype], f"{name}: relative error {error:.1e}"
 
 
@@ -141,14 +151,14 @@ def assert_close(written, expected, dtype):
 @pytest.mark.parametrize(("name", "attrs", "present", "sizes"), SIZED_CASES)
 def test_an_op_computes_its_formula(backend, name, attrs, present, sizes, dtype):
     seed = crc32(f"{name}{sizes}".encode())
-    written, expected, _, _ = run_op(backend, name, attrs, present, sizes, dtype, seed)
-    assert_close(written, expected, dtype)
+    written, expected, scale, _, _ = run_op(backend, name, attrs, present, sizes, dtype, seed)
+    assert_close(written, expected, scale, dtype)
 
 
 @pytest.mark.parametrize(("name", "attrs", "present"), CASES)
 def test_an_op_writes_its_outputs_only(backend, name, attrs, present):
     sizes = complete(name, dict.fromkeys(letters_of(name), 33))
-    _, _, before, after = run_op(backend, name, attrs, present, sizes, "float32", 1)
+    _, _, _, before, after = run_op(backend, name, attrs, present, sizes, "float32", 1)
     for operand, values in after.items():
         np.testing.assert_array_equal(values, before[operand])
 
@@ -162,8 +172,8 @@ def test_an_op_computes_its_formula_at_any_size(backend, name, attrs, present, d
     shape = tuple(data.draw(st.lists(st.integers(1, 6), min_size=1, max_size=3), label="*S"))
     sizes = complete(name, {"*S": shape, **sizes})
     seed = data.draw(st.integers(0, 2**31), label="seed")
-    written, expected, _, _ = run_op(backend, name, attrs, present, sizes, dtype, seed)
-    assert_close(written, expected, dtype)
+    written, expected, scale, _, _ = run_op(backend, name, attrs, present, sizes, dtype, seed)
+    assert_close(written, expected, scale, dtype)
 
 
 @pytest.mark.parametrize("name", list(OPS))
@@ -343,7 +353,8 @@ def test_every_slot_agrees_after_every_op_of_two_training_steps(backend, rng, de
         expected = REFERENCES[op.name](**old, **op.attrs)
         runner.step_op(position)
         written = {name: runner.read(operands[name]) for name in expected if operands[name]}
-        assert_close(written, {name: expected[name] for name in written}, dtype)
+        expected = {name: expected[name] for name in written}
+        assert_close(written, expected, scales(op.name, old, expected, op.attrs), dtype)
         for name in written:
             view[operands[name]][...] = expected[name]
     assert int(reference["step"][0]) == 2

@@ -314,7 +314,8 @@ def _tanh_prime(a: Array, delta: Array, s: Array) -> None:
 
 
 def _relu_prime(a: Array, delta: Array, s: Array) -> None:
-    np.greater(a, ZERO[a.dtype.char], out=s)
+    """The sign of a ≥ 0 is 0 or 1, and NaN stays NaN."""
+    np.sign(a, out=s)
     np.multiply(delta, s, out=delta)
 
 
@@ -514,6 +515,11 @@ class NumpyRunner(Runner):
     def array(self, slot: str) -> Array:
         """The view of a slot."""
         described = self.program.described(slot)
+        if slot in self.program.elided:
+            raise ProgramError(
+                f"slot {slot!r} is never written here, the ops around it run as one: pin it, or load the "
+                f"program with fused=False"
+            )
         name, offset = self.program.place(slot)
         root = self._roots[name]
         if name == slot:
