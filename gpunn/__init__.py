@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from ._source_tree import find_kernels
+from ._version import __version__
 from .checkpoint import load
 from .device import devices
 from .errors import (
@@ -36,8 +37,6 @@ from .optimizers import SGD, Adam, Optimizer
 from .program import Program
 from .training import Callback, Trainer
 
-__version__ = "0.1.0"
-
 __all__ = [
     "SGD",
     "Activation",
@@ -61,6 +60,7 @@ __all__ = [
     "ShapeError",
     "Trainer",
     "UnknownNameError",
+    "__version__",
     "devices",
     "gradcheck",
     "load",

@@ -6,6 +6,7 @@ Every complaint names the argument, what came, what was expected and what to do.
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,14 @@ class Batches:
     count: int
     mass: float
     host: Mapping[str, tuple[Array, Array]]
+
+    def fingerprint(self) -> int:
+        """A number that tells this data set from another: a CRC of 64 rows spread over it."""
+        rows = np.linspace(0, self.count - 1, 64).astype(int)
+        code = 0
+        for _, array in self.host.values():
+            code = zlib.crc32(np.ascontiguousarray(array[rows]).tobytes(), code)
+        return code
 
     def scan(self, where: str) -> None:
         """Raise DataError naming the first value that is not finite, if there is one.

@@ -7,6 +7,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -148,6 +149,8 @@ class Sequential:
         for i, (key, window) in enumerate(layout.windows.items()):
             drawn = initialize(program.initializers[key], window.shape, (self.seed, 0, i))
             self.parameters[key] = drawn
+        #: The running sums of evaluation, beside the Θ that they are about.
+        self._sums: Memory = {"theta": theta}
         self._runners: OrderedDict[Hashable, Runner] = OrderedDict()
         self._lock = threading.RLock()
 
@@ -445,23 +448,24 @@ class Sequential:
     ) -> dict[str, float]:
         """:meth:`evaluate` for data that are on the device already."""
         size = min(whole_number("batch_size", batch_size, 1), batches.count)
-        memory: Memory = {"theta": self.memory["theta"]}
         order = self.backend.upload(np.arange(batches.count), "int64")
-        names = [metric.name for metric in metrics]
-        sums: Runner | None = None
-        for rows, steps in ((size, batches.count // size), (batches.count % size, 1)):
-            if rows:
-                program = variants.evaluation(
-                    self.model, loss, rows, metrics=metrics, targets=batches.targets
-                )
-                sums = self.backend.load(program, memory)
-                sums.bind(perm=order, **batches.data)
-                sums.run(steps)
-        assert sums is not None
-        total = sums.read("loss_sum")
-        result = {"loss": float(total[0] / total[1])}
-        for metric, name in zip(metrics, names, strict=True):
-            result[name] = float(sums.read(metric.slot)[0] / batches.count)
+        parts = [(size, batches.count // size), (batches.count % size, 1)]
+        with self._lock:
+            for name in ("cursor", "loss_sum", *(metric.slot for metric in metrics)):
+                if name in self._sums:
+                    self.backend.assign(self._sums[name], np.zeros(1))
+            for rows, steps in parts:
+                if rows:
+                    key = ("evaluation", loss, rows, tuple(metrics), batches.targets)
+                    declare = partial(variants.evaluation, metrics=metrics, targets=batches.targets)
+                    runner = self._runner(key, declare, loss, rows, memory=self._sums)
+                    runner.bind(perm=order, **batches.data)
+                    runner.run(steps)
+                    runner.release()
+            total = self.backend.download(self._sums["loss_sum"])
+            result = {"loss": float(total[0] / total[1])}
+            for metric in metrics:
+                result[metric.name] = float(self.backend.download(self._sums[metric.slot])[0]) / batches.count
         return result
 
     # ------------------------------------------------------------------ looking inside
@@ -534,7 +538,7 @@ class Sequential:
         for start in range(0, count, size):
             rows = slice(start, min(start + size, count))
             n = rows.stop - start
-            key = ("inspection", row.name, n, batches.targets)
+            key = ("inspection", row, n, batches.targets)
             with self._lock:
                 runner = self._runner(key, variants.inspection, row, n, targets=batches.targets)
                 marks = runner.program.marks
@@ -585,11 +589,20 @@ class Sequential:
     ) -> Batches:
         return prepare(self.backend, self.model, loss, self.outputs, X, y, sample_weight, class_weight, names)
 
-    def _runner(self, key: Hashable, declare: Callable[..., Program], *args: Any, **kwargs: Any) -> Runner:
+    def _runner(
+        self,
+        key: Hashable,
+        declare: Callable[..., Program],
+        *args: Any,
+        memory: Memory | None = None,
+        **kwargs: Any,
+    ) -> Runner:
         if key in self._runners:
             self._runners.move_to_end(key)
         else:
-            self._runners[key] = self.backend.load(declare(self.model, *args, **kwargs), self.memory)
+            self._runners[key] = self.backend.load(
+                declare(self.model, *args, **kwargs), self.memory if memory is None else memory
+            )
             while len(self._runners) > CACHED_RUNNERS:
                 self._runners.popitem(last=False)
         return self._runners[key]

@@ -176,6 +176,8 @@ class Trainer:
             }
         )
         self._pass: dict[str, Any] = {}
+        self._order: Any = None
+        self._steps = 0
         self._runners: dict[tuple[Any, ...], Runner] = {}
         self._memory: Memory = {"theta": network.memory["theta"]}
         # Declared once, at the smallest size, to learn which slots persist; also raises here, not later,
@@ -287,17 +289,19 @@ class Trainer:
             runner.write(marks["weight"], batches.data["weights"])
         with Interrupt() as interrupt:
             runner.run()
+        self._steps += 1
         if interrupt.requested:
             raise KeyboardInterrupt
-        number = self.updates
+        mine = self._steps
 
         def read() -> float:
-            batches.scan(f"step {number}")
-            if self.updates != number:
+            number = self.updates
+            if self._steps != mine:
                 raise ArgumentError(
-                    f"the loss of step {number} is gone, step {self.updates} has overwritten it: "
-                    f"call float() on it before the next step"
+                    f"the loss of step {number - self._steps + mine} is gone, step {number} has overwritten "
+                    f"it: call float() on it before the next step"
                 )
+            batches.scan(f"step {number}")
             cost = float(self._read("loss")[0])
             if not np.isfinite(cost):
                 raise DivergenceError(
@@ -463,6 +467,7 @@ class Trainer:
         """Start an epoch, or check that these data are those of the epoch that was stopped."""
         labels, weighted = batches.targets.labels, batches.targets.weighted
         now = {"count": batches.count, "shuffle": bool(shuffle), "labels": labels, "weighted": weighted}
+        now["fingerprint"] = batches.fingerprint()
         if self.updates == 0:
             self._warn_of_zeros()
         self.network.loss = self.loss.name
@@ -497,43 +502,65 @@ class Trainer:
         limit: int | None,
         progress: Callable[[int, float, float | None], None],
     ) -> dict[str, Any]:
-        order = self._backend.upload(self._begin(batches, shuffle), "int64")
-        data = {"perm": order, **batches.data}
+        order = self._begin(batches, shuffle)
+        if self._order is None or len(order) != len(self._order):
+            self._order = self._backend.zeros(order.shape, "int64")
+        self._backend.assign(self._order, order)
+        data = {"perm": self._order, **batches.data}
         kept = {name: self._backend.copy(self._memory[name]) for name in (*self._saved, "theta")}
-        before, count = self._position(), batches.count
-        chunk, position, started = 1, before, time.perf_counter()
+        started, steps_before = time.perf_counter(), self.updates
         with Interrupt() as interrupt:
-            while position < count and limit != 0:
-                full = (count - position) // self.batch_size
-                steps = min(full or 1, chunk, limit if limit is not None else chunk)
-                runner = self._runner(
-                    self.batch_size if full else count - position, batches.targets, gathered=True
-                )
-                runner.bind(**data)
-                tick = time.perf_counter()
-                runner.run(steps)
-                moved, position = self._position() - position, self._position()
-                chunk = _next_chunk(steps, time.perf_counter() - tick)
-                limit = None if limit is None else limit - steps
-                if int(self._read("first_bad")[0]) >= 0:
-                    self._diverged(batches, data, kept)
-                progress(moved, *self._running_means(position))
-                if interrupt.requested:
-                    break
-            if not self._all_finite():
-                self._diverged(batches, data, kept)
+            try:
+                position = self._minibatches(batches, data, kept, limit, progress, interrupt)
+            except KeyboardInterrupt:
+                # A second Ctrl-C came in the middle of a minibatch: this call never happened.
+                self._restore(kept)
+                raise
             self._pass["seconds"] += time.perf_counter() - started
+            self._steps += self.updates - steps_before
             record = self._record(position)
-            if position < count:
+            if position < batches.count:
+                record["partial"] = True
+            else:
+                self.epochs_done += 1
+                self._backend.assign(self._memory["cursor"], np.zeros(1))
                 if interrupt.requested:
-                    raise KeyboardInterrupt
-                return {**record, "partial": True}
-            self.epochs_done += 1
-            self._backend.assign(self._memory["cursor"], np.zeros(1))
+                    self.history.records.append(record)
         if interrupt.requested:
-            self.history.records.append(record)
             raise KeyboardInterrupt
         return record
+
+    def _minibatches(
+        self,
+        batches: Batches,
+        data: Mapping[str, Any],
+        kept: Mapping[str, Any],
+        limit: int | None,
+        progress: Callable[[int, float, float | None], None],
+        interrupt: Interrupt,
+    ) -> int:
+        """Run minibatches to the end of the epoch, to the limit, or to Ctrl-C; returns where that is."""
+        position, count, chunk = self._position(), batches.count, 1
+        bound: Runner | None = None
+        while position < count and limit != 0 and not interrupt.requested:
+            full = (count - position) // self.batch_size
+            steps = min(full or 1, chunk, limit if limit is not None else chunk)
+            rows = self.batch_size if full else count - position
+            runner = self._runner(rows, batches.targets, gathered=True)
+            if runner is not bound:
+                runner.bind(**data)
+                bound = runner
+            tick = time.perf_counter()
+            runner.run(steps)
+            moved, position = self._position() - position, self._position()
+            chunk = _next_chunk(steps, time.perf_counter() - tick)
+            limit = None if limit is None else limit - steps
+            if int(self._read("first_bad")[0]) >= 0:
+                self._diverged(batches, data, kept)
+            progress(moved, *self._running_means(position))
+        if not self._all_finite():
+            self._diverged(batches, data, kept)
+        return position
 
     def _running_means(self, position: int) -> tuple[float, float | None]:
         total = self._read("loss_sum")
@@ -604,7 +631,8 @@ def _described(data: Mapping[str, Any]) -> str:
     """What an epoch goes through, in words."""
     kind = "labels" if data.get("labels") else "targets"
     weighted = ", weighted" if data.get("weighted") else ""
-    return f"{data.get('count')} examples (shuffle={data.get('shuffle')}) with {kind}{weighted}"
+    content = f", content {data.get('fingerprint')}"
+    return f"{data.get('count')} examples (shuffle={data.get('shuffle')}) with {kind}{weighted}{content}"
 
 
 def _next_chunk(steps: int, seconds: float) -> int:

@@ -58,10 +58,6 @@ class Model:
         program.marks |= {"x": x, "output": slot}
         return program
 
-    def layer_of(self, key: str) -> Layer:
-        """The layer that a key such as ``layers.0.weights`` belongs to."""
-        return self.layers[int(key.split(".")[1])]
-
 
 def _gather(program: Program, data: str, into: str, shape: Sequence[int], dtype: str) -> None:
     rows = program.slots[into].shape[0]

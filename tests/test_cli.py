@@ -431,6 +431,8 @@ def test_ctrl_c_before_training_is_one_line(cli, monkeypatch):
 def child(*arguments, **kwargs):
     pipe = subprocess.PIPE
     command = [sys.executable, "-m", "gpunn", *map(str, arguments)]
+    if os.name == "posix":
+        kwargs["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, encoding="utf-8", **kwargs)
 
 
@@ -999,3 +1001,28 @@ def test_an_interrupted_save_leaves_the_earlier_file(cli, flowers, monkeypatch):
     monkeypatch.setattr(checkpoint, "to_bytes", failing)
     assert cli("train --data flowers.csv --target species --epochs 1 --quiet")[0] == 2
     assert flowers.read_bytes() == before
+
+
+def test_a_run_that_diverges_leaves_its_last_good_weights(cli, unpictured):
+    rng = np.random.default_rng(0)
+    np.savez("points.npz", X=rng.normal(size=(60, 3)), y=rng.normal(size=60))
+    code, _, err = cli("train", "--data", "points.npz", "--optimizer", "sgd", "--lr", 1e30, "--out", "run")
+    assert (code, "training diverged at step" in err) == (2, True)
+    assert gpunn.Trainer.load("run/run.safetensors").epochs_done == 0
+    assert np.isfinite(gpunn.load("run/model.safetensors").theta).all()
+
+
+def test_a_long_training_is_saved_on_the_way(cli, unpictured, monkeypatch):
+    from gpunn.cli import train
+
+    saved = []
+    real = train.save
+
+    def counting(trainer, *others):
+        saved.append(trainer.epochs_done)
+        return real(trainer, *others)
+
+    monkeypatch.setattr(train, "save", counting)
+    monkeypatch.setattr(train, "SECONDS_BETWEEN_SAVES", 0)
+    cli("train", "--data", "digits", "--epochs", 3, "--quiet")
+    assert saved == [1, 2, 3, 3]

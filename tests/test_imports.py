@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ LEVELS = {
     "errors": 0,
     "activations": 0,
     "_source_tree": 0,
+    "_version": 0,
     "kernels": 0,
     "data": 1,
     "ops": 1,
@@ -66,14 +68,16 @@ def imported(package, parts, path):
         names = []
         if isinstance(node, ast.Import):
             names = [tuple(alias.name.split(".")) for alias in node.names]
+        elif isinstance(node, ast.Constant) and re.fullmatch(r"gpunn(\.\w+)+(:\w+)?", str(node.value)):
+            names = [tuple(node.value.partition(":")[0].split("."))]
         elif isinstance(node, ast.ImportFrom):
             up = node.level - (1 if is_package else 0)
             base = home[: len(home) - up] if node.level else ()
             base = (*base, *(node.module.split(".") if node.module else ()))
             names = [(*base, alias.name) for alias in node.names]
         for name in names:
-            if name[0] == "gpunn" and len(name) > 1:
-                yield name[1:]
+            if name[0] == "gpunn":
+                yield name[1:] or ("__init__",)
 
 
 def top(parts, package):
@@ -133,6 +137,12 @@ def test_imports_go_down_and_the_two_sides_never_meet():
         ),
         ("training.py", "from .network import Sequential", "a circle through training"),
         ("errors.py", "from . import load", "errors (level 0) imports __init__ (level 7)"),
+        ("optimizers.py", "import gpunn", "optimizers (level 3) imports __init__ (level 7)"),
+        (
+            "backends/base.py",
+            "from importlib import import_module\nimport_module('gpunn.layers')",
+            "backends and layers are on two sides",
+        ),
         ("newroom.py", "import math", "newroom has no level"),
     ],
 )

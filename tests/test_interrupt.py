@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import signal
@@ -155,10 +156,12 @@ def test_callbacks_are_told_of_the_end(start, press_after):
 
 
 def test_ctrl_c_is_not_lost_where_a_limit_of_steps_ends_the_call(start, monkeypatch):
-    trainer = start()
+    trainer, pressed = start(), []
 
     def press(array):
-        signal.raise_signal(signal.SIGINT)
+        if not pressed:
+            pressed.append("Ctrl-C")
+            signal.raise_signal(signal.SIGINT)
         return True
 
     monkeypatch.setattr(trainer.network.backend, "all_finite", press)
@@ -320,6 +323,7 @@ def test_training_in_another_thread_works_and_leaves_the_handler_alone(start):
 # ------------------------------------------------------------------ a real Ctrl-C in a real program
 
 SCRIPT = """
+import inspect
 import json
 import sys
 
@@ -364,6 +368,7 @@ def test_a_program_that_gets_a_real_ctrl_c_can_go_on(verbose):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     with child:
         assert child.stdout.readline() == "an epoch is done\n"
@@ -394,3 +399,35 @@ def test_a_step_that_ctrl_c_meets_is_made_whole(start, monkeypatch):
         trainer.step(X[:BATCH], LABELS[:BATCH])
     expected.step(X[:BATCH], LABELS[:BATCH])
     assert trainer.network.theta.tobytes() == expected.network.theta.tobytes()
+
+
+@pytest.mark.parametrize("op", ["gather", "adam", "advance"])
+@pytest.mark.parametrize("minibatch", [2, PER_EPOCH])
+def test_a_second_ctrl_c_within_a_minibatch_undoes_the_call(start, monkeypatch, tmp_path, op, minibatch):
+    """What is left can be saved, loaded and gone on with as if the call had never been made."""
+    from gpunn.backends import numpy as backend
+
+    trainer, expected = start(), start()
+    for each in (trainer, expected):
+        each.epoch(X, LABELS, steps=1)
+    monkeypatch.setattr(training, "_next_chunk", lambda steps, seconds: 1)
+    trainer._runners.clear()
+    kernel, calls = backend.KERNELS[op], []
+
+    def pressed_twice(*args, **kwargs):
+        kernel(*args, **kwargs)
+        calls.append(op)
+        if trainer.updates >= minibatch - 1 and len(calls) >= minibatch - 1:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+    pressed_twice.__signature__ = inspect.signature(kernel)
+    monkeypatch.setitem(backend.KERNELS, op, pressed_twice)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.epoch(X, LABELS)
+    monkeypatch.setitem(backend.KERNELS, op, kernel)
+    trainer.save(tmp_path / "run")
+    again = gpunn.Trainer.load(tmp_path / "run")
+    again.epoch(X, LABELS)
+    expected.epoch(X, LABELS)
+    assert again.network.theta.tobytes() == expected.network.theta.tobytes()

@@ -1502,7 +1502,3 @@ def test_an_output_that_is_no_vector_is_refused_by_the_loss():
         gpunn.ShapeError, match=r"output \(B, n\), the network's is .*: put a Flatten\(\) last"
     ):
         training(model, loss_named("mse"), gpunn.SGD(), 7)
-
-
-def test_a_key_leads_to_its_layer():
-    assert MODEL.layer_of("layers.1.bias") is LAYERS[1]

@@ -293,7 +293,7 @@ def test_a_run_holds_its_network(start, tmp_path, device):
     ("targets", "how", "message"),
     [
         (np.eye(int(LABELS.max()) + 1)[LABELS], {}, "with labels.*with targets"),
-        (LABELS, {"sample_weight": np.ones(len(X))}, "with labels;.*with labels, weighted"),
+        (LABELS, {"sample_weight": np.ones(len(X))}, "with labels, content.*with labels, weighted"),
     ],
     ids=["dense targets", "weights"],
 )
@@ -301,3 +301,9 @@ def test_going_on_with_other_targets_or_weights_is_refused(start, reload, target
     trainer = reload(train_for(start(), 7))
     with pytest.raises(gpunn.ArgumentError, match=message):
         trainer.epoch(X, targets, **how)
+
+
+def test_going_on_with_other_examples_of_the_same_number_is_refused(start, reload):
+    trainer = reload(train_for(start(), 7))
+    with pytest.raises(gpunn.ArgumentError, match="give the same data and shuffle"):
+        trainer.epoch(X[::-1], LABELS[::-1])

@@ -37,6 +37,10 @@ class Runner(ABC):
         """Give the data slots (``X``, ``T``, ``perm``, ...) their arrays; on the device, contiguous."""
 
     @abstractmethod
+    def release(self) -> None:
+        """Forget the arrays that were bound, so that nothing keeps them alive."""
+
+    @abstractmethod
     def run(self, steps: int = 1) -> None:
         """Run that many steps (minibatches) without returning to Python between them."""
 

@@ -547,6 +547,15 @@ class NumpyRunner(Runner):
         ]
         self._compile(touched)
 
+    def release(self) -> None:
+        """Forget the arrays of the data slots."""
+        for i, op in enumerate(self.program.ops):
+            if any(s and self.program.slots[s].role is Role.DATA for s in op.ins):
+                self._calls[i] = None
+        for name, slot in self.program.slots.items():
+            if slot.role is Role.DATA:
+                self._roots.pop(name, None)
+
     def run(self, steps: int = 1) -> None:
         """Run that many steps."""
         calls = [call for call in self._calls if call is not None]

@@ -55,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             warnings.showwarning = _warn
             command, options = parse(sys.argv[1:] if argv is None else argv)
             code = command(options)
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except BrokenPipeError:
         # Python flushes once more when it ends, and would complain then.
         nowhere = os.open(os.devnull, os.O_WRONLY)

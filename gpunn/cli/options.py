@@ -6,8 +6,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-import gpunn
-
+from .._version import __version__
 from ..errors import ArgumentError, unknown_name
 from .apply import evaluate, predict
 from .show import info, program
@@ -93,7 +92,7 @@ def parse(argv: Sequence[str]) -> tuple[Command, argparse.Namespace]:
     ('train', [30, 20], None)
     """
     top = _Parser(prog="gpunn", description=_ABOUT)
-    top.add_argument("--version", action="version", version=f"gpunn {gpunn.__version__}")
+    top.add_argument("--version", action="version", version=f"gpunn {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", title="commands (gpunn COMMAND --help tells more)")
     parsers = {
         name: commands.add_parser(name, description=about, help=about.split("\n")[0].rstrip("."))

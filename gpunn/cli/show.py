@@ -11,9 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-import gpunn
-
 from .. import checkpoint
+from .._version import __version__
 from ..device import devices
 from ..errors import ArgumentError
 from ..network import Sequential
@@ -63,7 +62,7 @@ def info(options: Namespace) -> int:
 def _here() -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     print(
-        f"gpunn {gpunn.__version__}, Python {platform.python_version()}, {platform.system()} "
+        f"gpunn {__version__}, Python {platform.python_version()}, {platform.system()} "
         f"{platform.machine()}, {cores} CPU cores"
     )
     print(f"NumPy {np.__version__}, BLAS {_blas()}")

@@ -7,7 +7,7 @@ import shlex
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 
 from ..data import Dataset, Split
-from ..errors import ArgumentError, whole_number
+from ..errors import ArgumentError, DivergenceError, whole_number
 from ..history import History
 from ..network import Sequential
 from ..training import Trainer
@@ -38,6 +38,9 @@ INTERRUPTED = 130
 
 #: Numbers above this are worth a warning: networks start from weights made for inputs of about −1 to 1.
 LARGE = 100
+
+#: So that a process that is killed loses little.
+SECONDS_BETWEEN_SAVES = 30.0
 
 #: What belongs to a run for good, so that ``--resume`` cannot change it.
 _FIXED = (
@@ -168,6 +171,19 @@ def _go_on(options: Namespace) -> int:
     return INTERRUPTED if _run(trainer, network, plan, folder, "").interrupted else 0
 
 
+def _save_now_and_then(folder: Path, title: str) -> Callable[[Trainer, dict[str, Any]], None]:
+    """A callback that saves the run at the first epoch's end after every half a minute."""
+    last = time.perf_counter()
+
+    def save_if_due(trainer: Trainer, record: dict[str, Any]) -> None:
+        nonlocal last
+        if time.perf_counter() - last >= SECONDS_BETWEEN_SAVES:
+            save(trainer, cast(Sequential, trainer.network), folder, title)
+            last = time.perf_counter()
+
+    return save_if_due
+
+
 def _run(trainer: Trainer, network: Sequential, plan: _Plan, folder: Path, label: str) -> _Result:
     """Train what is left to train, save, and tell how it went."""
     origin, loss = plan.origin, trainer.loss
@@ -184,10 +200,14 @@ def _run(trainer: Trainer, network: Sequential, plan: _Plan, folder: Path, label
             epochs=origin.epochs - done,
             validation_data=None if plan.held_out is None else judged,
             shuffle=origin.shuffle,
+            callbacks=[_save_now_and_then(folder, _title(plan, network))],
             verbose=0 if plan.quiet else 1,
         )
     except KeyboardInterrupt:
         interrupted = True
+    except DivergenceError:
+        save(trainer, network, folder, _title(plan, network))
+        raise
     seconds = time.perf_counter() - started
     saved = save(trainer, network, folder, _title(plan, network))
     if interrupted:
