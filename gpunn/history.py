@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from .checkpoint import plain, write_atomically
+from .checkpoint import plain
 from .errors import ArgumentError, FormatError, unknown_name
+from .files import write_atomically
 
 __all__ = ["History"]
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .checkpoint import write_atomically
 from .errors import ArgumentError, DataError, GpunnError, unknown_name
+from .files import write_atomically
 from .history import History
 
 if TYPE_CHECKING:

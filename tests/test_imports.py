@@ -18,6 +18,7 @@ PACKAGE = Path(gpunn.__file__).parent
 #: The floor of every module, by its first name below ``gpunn``. Imports go to the same floor or down.
 LEVELS = {
     "errors": 0,
+    "files": 0,
     "activations": 0,
     "_source_tree": 0,
     "_version": 0,

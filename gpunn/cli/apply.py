@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from .. import checkpoint
 from ..data import Dataset, Split, load, read_csv
 from ..errors import ArgumentError, DataError, FormatError, ShapeError, UnknownNameError, unknown_name
+from ..files import write_atomically
 from ..losses import loss_named
 from ..network import Sequential
 from .runs import Origin, data_options
@@ -149,13 +150,13 @@ def predict(options: Namespace) -> int:
     if path is not None and path.suffix.lower() == ".npy":
         content = io.BytesIO()
         np.save(content, array)
-        checkpoint.write_atomically(path, content.getvalue())
+        write_atomically(path, content.getvalue())
         return 0
     table = _table(header, array, classes)
     if path is None:
         sys.stdout.write(table)
     else:
-        checkpoint.write_atomically(path, table.encode())
+        write_atomically(path, table.encode())
     return 0
 
 

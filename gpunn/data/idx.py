@@ -19,8 +19,6 @@ from __future__ import annotations
 import gzip
 import os
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,6 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gpunn.data.binary import MAX_NDIM, byte_count, read_at_most
 from gpunn.errors import ArgumentError, FormatError
+from gpunn.files import write_atomically
 
 __all__ = ["read_idx", "write_idx"]
 
@@ -180,29 +179,8 @@ def write_idx(path: str | os.PathLike[str], array: ArrayLike) -> None:
         )
     header = bytes([0, 0, code, values.ndim]) + np.array(values.shape, ">u4").tobytes()
     body = values.astype(values.dtype.newbyteorder(">"), copy=False).tobytes()
-    with _whole_or_nothing(Path(path)) as file:
-        if os.fspath(path).lower().endswith(".gz"):
-            # No name and no time in the stream: equal arrays give equal files.
-            with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed:
-                packed.write(header + body)
-        else:
-            file.write(header + body)
-
-
-@contextmanager
-def _whole_or_nothing(path: Path) -> Iterator[IO[bytes]]:
-    draft = path.with_name(f".{path.name}.{os.urandom(4).hex()}.part")
-    try:
-        with open(draft, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-    if os.name == "posix":
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    content = header + body
+    if os.fspath(path).lower().endswith(".gz"):
+        # No name and no time in the stream: equal arrays give equal files.
+        content = gzip.compress(content, mtime=0)
+    write_atomically(Path(path), content)
