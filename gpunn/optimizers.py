@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from .errors import ArgumentError, unknown_name
@@ -49,7 +49,7 @@ class Optimizer(ABC):
 
     def config(self) -> dict[str, Any]:
         """The numbers that make this optimiser, as JSON can hold them."""
-        return asdict(self)  # type: ignore[call-overload,no-any-return]
+        return dict(vars(self))
 
     def _emit(self, program: Program, op: str, states: tuple[str, ...]) -> None:
         layout = program.lay_out_parameters()
