@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import whole_number
+from .errors import ArgumentError, whole_number
 from .network import Sequential
 
 __all__ = ["GradientCheck", "gradcheck"]
@@ -78,6 +78,8 @@ def gradcheck(
     True
     """
     whole_number("entries", entries, 1)
+    if not step > 0:
+        raise ArgumentError(f"step is {step!r}, expected a small number above 0, such as 1e-5")
     copy = network.to(network.device, "float64")
     copy.loss = loss or network.loss
     gradients = copy.gradients(X, y, sample_weight=sample_weight)

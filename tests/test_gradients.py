@@ -168,3 +168,10 @@ def test_gradcheck_leaves_the_network_as_it_was(device):
     X, T = data_for(net, "quadratic", kinks_of=True)
     gpunn.gradcheck(net, X, T, loss="quadratic", entries=5)
     assert (net.theta.tobytes(), net.dtype, net.loss) == (before, "float32", None)
+
+
+@pytest.mark.parametrize(("wrong", "named"), [({"step": 0}, "step is 0"), ({"entries": 0}, "entries is 0")])
+def test_gradcheck_refuses_numbers_that_cannot_work(device, wrong, named):
+    net = build("dense", "tanh", "identity", "float32", device)
+    with pytest.raises(gpunn.ArgumentError, match=named):
+        gpunn.gradcheck(net, np.ones((2, 8)), np.ones((2, 3)), loss="quadratic", **wrong)
