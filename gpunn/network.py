@@ -377,16 +377,19 @@ class Sequential:
     def predict(self, X: Any, batch_size: int = 1024) -> Array:
         """The output a for each example: (n, *output_shape), of the network's dtype."""
         inputs = as_inputs(X, self.model, empty=True)
-        size = min(whole_number("batch_size", batch_size, 1), max(1, len(inputs)))
+        size = whole_number("batch_size", batch_size, 1)
         result = np.empty((len(inputs), *self.output_shape), self.dtype)
         for start in range(0, len(inputs), size):
             rows = slice(start, min(start + size, len(inputs)))
             count = rows.stop - rows.start
+            # A power of two of rows, the last ones unused: a few programs serve every number of examples.
+            room = min(size, 1 << (count - 1).bit_length())
             with self._lock:
-                runner = self._runner(("prediction", count), variants.prediction, count)
-                runner.write("x", inputs[rows])
+                runner = self._runner(("prediction", room), variants.prediction, room)
+                self.backend.assign(runner.array("x")[:count], inputs[rows])
                 runner.run()
-                result[rows] = runner.read(runner.program.marks["output"])
+                output = runner.array(runner.program.marks["output"])
+                result[rows] = self.backend.download(output[:count])
         return result
 
     def predict_proba(self, X: Any, batch_size: int = 1024) -> Array:

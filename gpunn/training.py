@@ -435,7 +435,7 @@ class Trainer:
 
     def _persistent(self, program: Program) -> None:
         """Make the slots that last from step to step, with their first values."""
-        self._backend.load(program, self._memory)
+        self._backend.prepared(program, self._memory, fused=False, keep_all=False)
         self._saved = sorted(
             name
             for name, slot in program.slots.items()

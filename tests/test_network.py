@@ -786,3 +786,12 @@ def test_a_loss_on_z_is_refused_after_a_flattened_activation(device):
     net = gpunn.Sequential([gpunn.Activation("relu"), gpunn.Flatten()], (2, 2), device=device)
     with pytest.raises(gpunn.ArgumentError, match=r"last activation must be 'identity' or 'softmax'.*relu"):
         net.program(loss="cross_entropy")
+
+
+def test_a_few_programs_serve_every_number_of_examples(build, monkeypatch):
+    net, loads = build(), []
+    load = net.backend.load
+    monkeypatch.setattr(net.backend, "load", lambda *args, **kwargs: loads.append(1) or load(*args, **kwargs))
+    found = [net.predict(X[:count]) for count in range(1, 65)]
+    assert len(loads) == 7
+    np.testing.assert_allclose(found[36], net.predict(X)[:37], rtol=1e-5, atol=1e-6)
