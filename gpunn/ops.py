@@ -72,7 +72,7 @@ class Backward(Protocol):
         """The slot that holds ∂C/∂slot, complete by now."""
 
     def send(self, op: str, ins: Sequence[str], to: str | None, **attrs: Any) -> None:
-        """Emit ``op`` reading ``ins``; its output is (a part of) ∂C/∂to."""
+        """Emit ``op`` reading ``ins``; its output is (a part of) ∂C/∂to. Nothing where that is not wanted."""
 
     def rewrite(
         self, op: str, ins: Sequence[str], error_of: str | None, to: str | None, **attrs: Any
@@ -301,12 +301,9 @@ def fill(operand: Operand, sizes: Mapping[str, Any], where: str) -> Shape:
 def _linear_adjoint(back: Backward, op: Node) -> None:
     x, weights, bias = op.ins
     delta = back.error(op.outs[0])
-    if back.needs(x):
-        back.send("linear_grad_input", (delta, str(weights)), to=x)
-    if back.needs(weights):
-        back.send("linear_grad_weight", (delta, str(x)), to=weights)
-    if back.needs(bias):
-        back.send("linear_grad_bias", (delta,), to=bias)
+    back.send("linear_grad_input", (delta, str(weights)), to=x)
+    back.send("linear_grad_weight", (delta, str(x)), to=weights)
+    back.send("linear_grad_bias", (delta,), to=bias)
 
 
 def _activate_adjoint(back: Backward, op: Node) -> None:
@@ -324,8 +321,7 @@ def _softmax_adjoint(back: Backward, op: Node) -> None:
 def _add_adjoint(back: Backward, op: Node) -> None:
     delta = back.error(op.outs[0])
     for term in op.ins:
-        if back.needs(term):
-            back.send("copy", (delta,), to=term)
+        back.send("copy", (delta,), to=term)
 
 
 # ------------------------------------------------------------------ the table

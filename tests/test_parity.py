@@ -133,11 +133,18 @@ def run_op(backend, name, attrs, present, sizes, dtype, seed):
 
 
 def scales(name, operands, expected, attrs):
-    """What an error is relative to: the norm of the result, or, of a sum, that of its terms' sizes."""
+    """What an error is relative to: the largest norm among the result and the terms that may cancel in it.
+
+    Of a sum of products, the terms are its products; elsewhere, the operands of the result's own shape.
+    """
     if name in SUMS:
         sizes = {k: v if v is None else np.abs(v) for k, v in operands.items()}
         expected = {k: v for k, v in REFERENCES[name](**sizes, **attrs).items() if k in expected}
-    return {k: max(float(np.linalg.norm(v)), 1e-30) for k, v in expected.items()}
+    floats = [v for v in operands.values() if v is not None and v.dtype.kind == "f"]
+    return {
+        k: max([float(np.linalg.norm(u)) for u in (v, *floats) if u.shape == v.shape] + [1e-30])
+        for k, v in expected.items()
+    }
 
 
 def assert_close(written, expected, scale, dtype):
