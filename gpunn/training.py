@@ -63,6 +63,10 @@ class Network(Protocol):
     def dtype(self) -> str:
         """The dtype of parameters and activations."""
 
+    @property
+    def outputs(self) -> int:
+        """The number of outputs of one example."""
+
     def config(self) -> dict[str, Any]:
         """What rebuilds the network."""
 
@@ -182,7 +186,9 @@ class Trainer:
         self._memory: Memory = {"theta": network.memory["theta"]}
         # Declared once, at the smallest size, to learn which slots persist; also raises here, not later,
         # where loss and network do not fit together.
-        self._persistent(self._declare(1, Targets(self.loss.takes_labels(self._outputs())), gathered=True))
+        self._persistent(
+            self._declare(1, Targets(self.loss.takes_labels(self.network.outputs)), gathered=True)
+        )
 
     # ------------------------------------------------------------------ training
 
@@ -414,9 +420,6 @@ class Trainer:
     def _backend(self) -> Backend:
         return self.network.backend
 
-    def _outputs(self) -> int:
-        return int(np.prod(variants.output_shape(self.network.model)))
-
     def _batches(
         self, X: Any, y: Any, sample_weight: Any, class_weight: Any, names: tuple[str, str] = ("X", "y")
     ) -> Batches:
@@ -508,25 +511,26 @@ class Trainer:
         self._backend.assign(self._order, order)
         data = {"perm": self._order, **batches.data}
         kept = {name: self._backend.copy(self._memory[name]) for name in (*self._saved, "theta")}
-        started, steps_before = time.perf_counter(), self.updates
+        started, steps_before, epochs_before = time.perf_counter(), self.updates, self.epochs_done
         with Interrupt() as interrupt:
             try:
                 position = self._minibatches(batches, data, kept, limit, progress, interrupt)
+                self._pass["seconds"] += time.perf_counter() - started
+                self._steps += self.updates - steps_before
+                record = self._record(position)
+                if position < batches.count:
+                    record["partial"] = True
+                else:
+                    self._backend.assign(self._memory["cursor"], np.zeros(1))
+                    self.epochs_done = epochs_before + 1
             except KeyboardInterrupt:
-                # A second Ctrl-C came in the middle of a minibatch: this call never happened.
+                # A second Ctrl-C came in the middle of something: this call never happened.
                 self._restore(kept)
+                self.epochs_done = epochs_before
                 raise
-            self._pass["seconds"] += time.perf_counter() - started
-            self._steps += self.updates - steps_before
-            record = self._record(position)
-            if position < batches.count:
-                record["partial"] = True
-            else:
-                self.epochs_done += 1
-                self._backend.assign(self._memory["cursor"], np.zeros(1))
-                if interrupt.requested:
-                    self.history.records.append(record)
         if interrupt.requested:
+            if "partial" not in record:
+                self.history.records.append(record)
             raise KeyboardInterrupt
         return record
 

@@ -431,3 +431,23 @@ def test_a_second_ctrl_c_within_a_minibatch_undoes_the_call(start, monkeypatch, 
     again.epoch(X, LABELS)
     expected.epoch(X, LABELS)
     assert again.network.theta.tobytes() == expected.network.theta.tobytes()
+
+
+def test_a_second_ctrl_c_after_the_last_minibatch_undoes_the_call_too(start, monkeypatch, tmp_path):
+    trainer, expected = start(), start()
+    real = trainer._record
+
+    def pressed_twice(position):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        return real(position)
+
+    monkeypatch.setattr(trainer, "_record", pressed_twice)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.epoch(X, LABELS)
+    trainer.save(tmp_path / "run")
+    again = gpunn.Trainer.load(tmp_path / "run")
+    assert (again.updates, again.epochs_done) == (0, 0)
+    again.epoch(X, LABELS)
+    expected.epoch(X, LABELS)
+    assert again.network.theta.tobytes() == expected.network.theta.tobytes()
