@@ -13,6 +13,7 @@ from typing import Any
 
 from ._source_tree import find_kernels
 from ._version import __version__
+from .activations import register_activation
 from .checkpoint import load
 from .device import devices
 from .errors import (
@@ -29,41 +30,53 @@ from .errors import (
 )
 from .gradients import gradcheck
 from .history import History
-from .layers import Activation, Dense, Flatten, Layer
+from .layers import Activation, Dense, Dropout, Flatten, Layer
 from .losses import register_loss
 from .network import Sequential
 from .ops import register_op
-from .optimizers import SGD, Adam, Optimizer
+from .optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from .program import Program
+from .schedules import Cosine, Exponential, InverseScaling, Schedule, StepDecay, Warmup
 from .training import Callback, Trainer
 
 __all__ = [
     "SGD",
     "Activation",
+    "Adagrad",
     "Adam",
+    "AdamW",
     "ArgumentError",
     "Callback",
+    "Cosine",
     "DataError",
     "Dense",
     "DeviceError",
     "DivergenceError",
+    "Dropout",
+    "Exponential",
     "Flatten",
     "FormatError",
     "GpunnError",
     "GpunnWarning",
     "History",
+    "InverseScaling",
     "Layer",
     "Optimizer",
     "Program",
     "ProgramError",
+    "RMSprop",
+    "Schedule",
     "Sequential",
     "ShapeError",
+    "StepDecay",
     "Trainer",
     "UnknownNameError",
+    "Warmup",
     "__version__",
     "devices",
     "gradcheck",
     "load",
+    "register_activation",
     "register_loss",
     "register_op",
 ]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import as_numbers, blocks, column_names, first_where, place, stays_on_disk
 from .backends.base import Backend
 from .errors import ArgumentError, DataError, ShapeError
 from .losses import Loss
@@ -25,6 +26,19 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
+class Given:
+    """One argument on the host, for the messages: what came, and what is trained on.
+
+    ``used`` may be a memory map of another dtype than ``dtype``, the one that minibatches have.
+    """
+
+    values: Array
+    used: Array
+    dtype: str
+    columns: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
 class Batches:
     """A data set on the device: its ``mass`` is Σw; ``host`` keeps what came, for the messages."""
 
@@ -32,14 +46,14 @@ class Batches:
     targets: Targets
     count: int
     mass: float
-    host: Mapping[str, tuple[Array, Array]]
+    host: Mapping[str, Given]
 
     def fingerprint(self) -> int:
         """A number that tells this data set from another: a CRC of 64 rows spread over it."""
         rows = np.linspace(0, self.count - 1, 64).astype(int)
         code = 0
-        for _, array in self.host.values():
-            code = zlib.crc32(np.ascontiguousarray(array[rows]).tobytes(), code)
+        for given in self.host.values():
+            code = zlib.crc32(_cast(given.used[rows], given.dtype).tobytes(), code)
         return code
 
     def scan(self, where: str) -> None:
@@ -47,43 +61,35 @@ class Batches:
 
         Training calls it only once a loss has come out not finite: a scan an epoch would cost a fifth of it.
         """
-        for name, (given, array) in self.host.items():
-            bad = ~np.isfinite(array)
-            if bad.any():
-                index = tuple(int(i) for i in np.argwhere(bad)[0])
-                value = given.reshape(array.shape)[index]
+        for name, given in self.host.items():
+            first: tuple[int, ...] | None = None
+            values = rows = 0
+            for start, block in blocks(given.used):
+                if block.dtype.kind != "f":
+                    break  # Whole numbers are finite in every dtype of a network.
+                bad = ~np.isfinite(_cast(block, given.dtype))
+                if bad.any():
+                    if first is None:
+                        row, *rest = (int(i) for i in np.argwhere(bad)[0])
+                        first = (start + row, *rest)
+                    values += int(np.count_nonzero(bad))
+                    rows += int(np.count_nonzero(bad.reshape(len(bad), -1).any(axis=1)))
+            if first is not None:
+                value = given.values.reshape(given.used.shape)[first]
                 hint = "remove or fill these rows"
                 if np.isfinite(value):
-                    hint = f"that is beyond {array.dtype}: scale the data, or use dtype='float64'"
-                at = f"row {index[0]}" + (f", column {', '.join(map(str, index[1:]))}" if index[1:] else "")
+                    hint = f"that is beyond {given.dtype}: scale the data, or use dtype='float64'"
                 raise DataError(
-                    f"{where}: {name} holds {value} at {at} ({int(bad.sum())} such values in "
-                    f"{int(bad.reshape(len(bad), -1).any(axis=1).sum())} rows): {hint}"
+                    f"{where}: {name} holds {value} at {place(first, given.columns)} ({values} such values "
+                    f"in {rows} rows): {hint}"
                 )
 
 
-def as_numbers(name: str, values: Any) -> Array:
-    """The values as a NumPy array of booleans, integers or floats, or DataError."""
-    if isinstance(values, np.ma.MaskedArray):
-        raise DataError(f"{name} is a masked array, and a network has no masks: pass {name}.filled(value)")
-    try:
-        array = np.asarray(values)
-    except ValueError as error:
-        raise DataError(f"{name} is not a rectangular array of numbers: {error}") from error
-    if array.dtype.kind not in "biuf":
-        hint = "convert it to numbers first"
-        if array.dtype.kind in "US" and array.ndim == 1:
-            hint = f"for labels that are words: classes, {name} = np.unique({name}, return_inverse=True)"
-        if array.dtype.kind == "O" and array.ndim == 0:
-            hint = "give a dense NumPy array (a sparse matrix: X.toarray())"
-        elif array.dtype.kind == "O":
-            hint = f"unequal rows, None or strings among the numbers? Convert with {name}.astype(float)"
-        raise DataError(f"{name} has dtype {array.dtype} ({type(values).__name__}), expected numbers: {hint}")
-    return array
-
-
 def as_inputs(values: Any, model: Model, name: str = "X", *, empty: bool = False) -> Array:
-    """X as a contiguous array (n, *input_shape) of the network's dtype; a copy only where needed."""
+    """X as a contiguous array (n, *input_shape) of the network's dtype; a copy only where needed.
+
+    A memory map keeps the dtype that it has: a minibatch is converted when it is read.
+    """
     array = as_numbers(name, values)
     want = model.input_shape
     if array.shape[1:] != want or array.ndim == 0:
@@ -96,29 +102,30 @@ def as_inputs(values: Any, model: Model, name: str = "X", *, empty: bool = False
         raise ShapeError(f"{name} has shape {array.shape}, the network takes {shown}{hint}")
     if not len(array) and not empty:
         raise DataError(f"{name} is empty: it has shape {array.shape}, expected at least one example")
-    with np.errstate(over="ignore"):
-        return np.ascontiguousarray(array, dtype=model.dtype)
+    return _ready(array, model.dtype)
 
 
 def as_targets(
     values: Any, loss: Loss, outputs: int, dtype: str, count: int, name: str = "y"
 ) -> tuple[Array, bool]:
-    """Y as labels (n,) int64 or as targets (n, outputs); the second value says which."""
+    """Y as labels (n,) int64 or as targets (n, outputs); the second value says which.
+
+    A memory map keeps the dtype that it has: a minibatch is converted when it is read.
+    """
     array = as_numbers(name, values)
     if array.ndim == 0 or len(array) != count:
         raise ShapeError(f"{name} has shape {array.shape}, expected {count} rows, as many as X has")
     whole = array.dtype.kind in "biu"
     if array.ndim == 1 and whole and loss.takes_labels(outputs):
-        labels = array.astype(np.int64)
-        bad = np.flatnonzero((labels < 0) | (labels >= outputs))
-        if len(bad):
+        bad = first_where(array, lambda block: (block < 0) | (block >= outputs))
+        if bad is not None:
             raise DataError(
-                f"{name} holds the label {array[bad[0]]} at row {bad[0]}, expected 0 to {outputs - 1}: "
+                f"{name} holds the label {array[bad]} at row {bad[0]}, expected 0 to {outputs - 1}: "
                 f"the network has {outputs} outputs (labels start at 0)"
             )
-        return labels, True
+        return array if stays_on_disk(array) else array.astype(np.int64), True
     if array.ndim == 1 and outputs == 1 and loss.labels != "op":
-        return _cast(array[:, None], dtype), False
+        array = array[:, None]
     if array.shape != (count, outputs):
         if array.ndim == 2 and array.shape[1] == 1 and whole and loss.takes_labels(outputs):
             hint = f"labels are 1-D: pass {name}.ravel()"
@@ -133,10 +140,19 @@ def as_targets(
         else:
             hint = f"one column per output of the network, of which there are {outputs}"
         raise ShapeError(f"{name} has shape {array.shape}, expected ({count}, {outputs}): {hint}")
-    if loss.link == "softmax" and (array < 0).any():
-        row = int(np.argwhere(array < 0)[0][0])
-        raise DataError(f"{name} is negative in row {row}: loss {loss.name!r} takes probabilities")
-    return _cast(array, dtype), False
+    if loss.link == "softmax":
+        bad = first_where(array, lambda block: block < 0)
+        if bad is not None:
+            raise DataError(f"{name} is negative in row {bad[0]}: loss {loss.name!r} takes probabilities")
+    if loss.link == "sigmoid":
+        # What is not finite is left to Batches.scan(), which counts it.
+        bad = first_where(array, lambda block: ((block < 0) | (block > 1)) & np.isfinite(block))
+        if bad is not None:
+            raise DataError(
+                f"{name} holds {array[bad]} at {place(bad)}: loss {loss.name!r} takes targets from 0 to 1, "
+                f"such as 0 for no and 1 for yes"
+            )
+    return _ready(array, dtype), False
 
 
 def _cast(array: Array, dtype: str) -> Array:
@@ -144,13 +160,27 @@ def _cast(array: Array, dtype: str) -> Array:
         return np.ascontiguousarray(array, dtype=dtype)
 
 
+def _ready(array: Array, dtype: str) -> Array:
+    return array if stays_on_disk(array) else _cast(array, dtype)
+
+
 def as_weights(
-    sample_weight: Any, class_weight: Any, labels: Array | None, count: int, classes: int, dtype: str
+    sample_weight: Any,
+    class_weight: Any,
+    labels: Array | None,
+    count: int,
+    classes: int,
+    dtype: str,
+    yes_or_no: Array | None = None,
 ) -> Array | None:
-    """The weight of each example: sample_weight times the weight of its class; ``None`` for all ones."""
+    """The weight of each example: sample_weight times the weight of its class; ``None`` for all ones.
+
+    ``yes_or_no`` are targets (n, outputs) of 0 and 1. The weight of an example is then the product of the
+    weights that its value has at each output, as in scikit-learn's ``compute_sample_weight``.
+    """
     weights: Array | None = None
     if sample_weight is not None:
-        weights = as_numbers("sample_weight", sample_weight).astype(np.float64)
+        weights = np.array(as_numbers("sample_weight", sample_weight), np.float64)
         if weights.shape != (count,):
             raise ShapeError(f"sample_weight has shape {weights.shape}, expected ({count},): one an example")
         bad = ~(np.isfinite(_cast(weights, dtype)) & (weights >= 0))
@@ -160,7 +190,10 @@ def as_weights(
                 f"sample_weight is {weights[row]} at row {row}, expected finite {dtype} numbers of at least 0"
             )
     if class_weight is not None:
-        per_class = _class_weights(class_weight, labels, classes)[labels]
+        if yes_or_no is not None:
+            per_class = _weights_by_output(class_weight, yes_or_no)
+        else:
+            per_class = _class_weights(class_weight, labels, classes)
         weights = per_class if weights is None else weights * per_class
     if weights is None:
         return None
@@ -177,29 +210,70 @@ def as_weights(
 def _class_weights(class_weight: Any, labels: Array | None, classes: int) -> Array:
     if labels is None:
         raise ArgumentError("class_weight needs integer labels as y; for other targets use sample_weight")
+    labels = np.asarray(labels, np.int64)
+    expected = "'balanced' or a mapping of label to weight"
     counts = np.bincount(labels, minlength=classes)
-    if isinstance(class_weight, str):
-        if class_weight != "balanced":
-            raise ArgumentError(
-                f"class_weight is {class_weight!r}, expected 'balanced' or a mapping of label to weight"
-            )
-        present = counts > 0
-        balanced = np.zeros(len(counts))
-        np.divide(len(labels), counts * present.sum(), where=present, out=balanced)
-        return balanced
+    if _is_balanced(class_weight, expected):
+        return _balanced(counts)[labels]
     if not isinstance(class_weight, Mapping):
-        raise ArgumentError(
-            f"class_weight is {class_weight!r}, expected 'balanced' or a mapping of label to weight"
+        raise ArgumentError(f"class_weight is {class_weight!r}, expected {expected}")
+    return _table("class_weight", class_weight, classes)[labels]
+
+
+def _weights_by_output(class_weight: Any, targets: Array) -> Array:
+    count, outputs = targets.shape
+    bad = first_where(targets, lambda block: (block != 0) & (block != 1))
+    if bad is not None:
+        raise DataError(
+            f"class_weight needs targets of 0 and 1, y holds {targets[bad]} at {place(bad)}: for other "
+            f"targets use sample_weight"
         )
-    table = np.ones(len(counts))
+    expected = f"'balanced' or a list of {outputs} mappings such as {{0: 1.0, 1: 2.0}}, one an output"
+    if _is_balanced(class_weight, expected):
+        ones = np.zeros(outputs, np.int64)
+        for _, block in blocks(targets):
+            ones += np.count_nonzero(block, axis=0)
+        tables = _balanced(np.stack([count - ones, ones], axis=1))
+    else:
+        given = [class_weight] if outputs == 1 and isinstance(class_weight, Mapping) else class_weight
+        if not isinstance(given, (list, tuple)) or not all(isinstance(each, Mapping) for each in given):
+            raise ArgumentError(f"class_weight is {class_weight!r}, expected {expected}")
+        if len(given) != outputs:
+            raise ArgumentError(f"class_weight holds {len(given)} mappings, expected {expected}")
+        tables = np.stack(
+            [_table(f"class_weight of output {j}", each, 2) for j, each in enumerate(given)], axis=0
+        )
+    weights = np.empty(count)
+    for start, block in blocks(targets):
+        weights[start : start + len(block)] = np.where(block == 1, tables[:, 1], tables[:, 0]).prod(axis=1)
+    return weights
+
+
+def _is_balanced(class_weight: Any, expected: str) -> bool:
+    if isinstance(class_weight, str) and class_weight != "balanced":
+        raise ArgumentError(f"class_weight is {class_weight!r}, expected {expected}")
+    return isinstance(class_weight, str)
+
+
+def _balanced(counts: Array) -> Array:
+    """n/(k nⱼ) for each of the k classes present in a row of counts."""
+    present = counts > 0
+    weights = np.zeros(counts.shape)
+    total = counts.sum(axis=-1, keepdims=True)
+    np.divide(total, counts * present.sum(axis=-1, keepdims=True), where=present, out=weights)
+    return weights
+
+
+def _table(what: str, class_weight: Mapping[Any, Any], classes: int) -> Array:
+    table = np.ones(classes)
     for label, weight in class_weight.items():
         number = int(label) if isinstance(label, (bool, np.bool_)) else label
         if not isinstance(number, (int, np.integer)) or not 0 <= number < classes:
-            raise ArgumentError(f"class_weight names the label {label!r}, expected 0 to {classes - 1}")
+            raise ArgumentError(f"{what} names the label {label!r}, expected 0 to {classes - 1}")
         real = isinstance(weight, (int, float, np.integer, np.floating))
         if not real or not (math.isfinite(weight) and weight >= 0):
             raise ArgumentError(
-                f"class_weight of label {label} is {weight!r}, expected a finite number of at least 0"
+                f"{what}: label {label} has {weight!r}, expected a finite number of at least 0"
             )
         table[number] = weight
     return table
@@ -217,16 +291,20 @@ def prepare(
     names: tuple[str, str] = ("X", "y"),
 ) -> Batches:
     """Check a data set and put it on the device."""
-    inputs = as_inputs(X, model, names[0])
+    given_X, columns = as_numbers(names[0], X), column_names(X)
+    inputs = as_inputs(given_X, model, names[0])
     count = len(inputs)
-    target, is_labels = as_targets(y, loss, outputs, model.dtype, count, names[1])
+    given_y = as_numbers(names[1], y)
+    target, is_labels = as_targets(given_y, loss, outputs, model.dtype, count, names[1])
     labels = target if is_labels else None
-    weights = as_weights(sample_weight, class_weight, labels, count, outputs, model.dtype)
-    host = {names[0]: (np.asarray(X), inputs), names[1]: (np.asarray(y), target)}
-    data = {
-        "X": backend.upload(inputs, model.dtype),
-        "T": backend.upload(target, "int64" if is_labels else model.dtype),
+    yes_or_no = None if is_labels or loss.link != "sigmoid" else target
+    weights = as_weights(sample_weight, class_weight, labels, count, outputs, model.dtype, yes_or_no)
+    kind = "int64" if is_labels else model.dtype
+    host = {
+        names[0]: Given(given_X, inputs, model.dtype, columns),
+        names[1]: Given(given_y, target, kind, column_names(y)),
     }
+    data = {"X": backend.upload(inputs, model.dtype), "T": backend.upload(target, kind)}
     if weights is not None:
         data["weights"] = backend.upload(weights, model.dtype)
     mass = float(count) if weights is None else float(np.sum(weights, dtype=np.float64))

@@ -16,16 +16,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save as to_bytes
 
 from .device import backend_for
-from .errors import FormatError, GpunnError, unknown_name
+from .errors import FormatError, unknown_name
 from .files import write_atomically
 
 __all__ = ["NETWORKS", "File", "build_network", "load", "read", "write"]
 
 FORMAT = 1
+
+DTYPES = ("float32", "float64")
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -98,9 +100,10 @@ def read(path: str | os.PathLike[str]) -> File:
                     f"{', '.join(map(repr, names[:5])) or 'no tensors'} and no 'gpunn' entry"
                 )
             tensors = {name: file.get_tensor(name) for name in names}
-    except (SafetensorError, OSError, ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
-        if isinstance(error, (FormatError, PermissionError)):
-            raise
+    except (FormatError, PermissionError, MemoryError):
+        raise
+    except Exception as error:
+        # Beside its own error, safetensors lets through what NumPy says of dtypes and shapes it lacks.
         raise FormatError(
             f"{target} is not a whole safetensors file (damaged, cut, or another format): {error}"
         ) from error
@@ -140,20 +143,16 @@ def build_network(file: File, config: Any, device: str) -> Any:
     try:
         if config["class"] not in NETWORKS:
             raise unknown_name("network class", config["class"], NETWORKS)
+        # By name only: NumPy has many more spellings, some of which it warns of or runs as Python.
+        if config["dtype"] not in DTYPES:
+            raise unknown_name("dtype", config["dtype"], DTYPES)
         network = NETWORKS[config["class"]](config, device, file.tensor)
         for key, window in network.parameters.items():
             network.parameters[key] = file.tensor(key, tuple(window.shape), network.dtype)
     except FormatError:
         raise
-    except (
-        GpunnError,
-        LookupError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        ArithmeticError,
-        MemoryError,
-    ) as error:
+    except Exception as error:
+        # Whatever the layers, the initialisers and JSON's numbers make of it, down to RecursionError.
         raise FormatError(f"{file.path}: its network cannot be built: {error}") from error
     return network
 

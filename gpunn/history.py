@@ -14,12 +14,24 @@ import numpy as np
 from .checkpoint import plain
 from .errors import ArgumentError, FormatError, unknown_name
 from .files import write_atomically
+from .metrics import METRICS
 
-__all__ = ["History"]
+__all__ = ["History", "lower_is_better"]
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float, np.integer, np.floating)) and math.isfinite(value)
+
+
+def lower_is_better(key: str) -> bool:
+    """Whether less of an entry of the history is better: of losses, and of what metrics say so.
+
+    >>> lower_is_better("val_loss"), lower_is_better("mae"), lower_is_better("val_accuracy")
+    (True, True, False)
+    """
+    name = key.removeprefix("val_")
+    row = METRICS.get(name)
+    return row.lower if row is not None else name.endswith(("loss", "penalty", "error"))
 
 
 class History:
@@ -59,13 +71,12 @@ class History:
 
     def best(self, key: str) -> dict[str, Any]:
         """The record with the highest value of a metric, or the lowest of a loss."""
-        lowest = key.removeprefix("val_") in ("loss", "penalty")
         if key not in self.keys():
             raise unknown_name("entry of the history", key, self.keys())
         usable = [record for record in self.records if _is_number(record.get(key))]
         if not usable:
             raise ArgumentError(f"no epoch of this history has a finite {key!r}")
-        return (min if lowest else max)(usable, key=lambda record: record[key])
+        return (min if lower_is_better(key) else max)(usable, key=lambda record: record[key])
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the records as JSON, atomically."""

@@ -47,6 +47,10 @@ class Loss:
         """Whether 1-D integer targets are class labels for a network with that many outputs."""
         return self.labels == "op" or (self.labels == "one_hot" and outputs > 1)
 
+    def splits_by_output(self, outputs: int) -> bool:
+        """Whether rows of targets are a yes or no for each output, instead of one class or numbers."""
+        return outputs == 1 or self.link == "sigmoid"
+
     def emit(
         self,
         program: Program,
@@ -107,6 +111,8 @@ LOSSES: dict[str, Loss] = {
     for row in (
         Loss("quadratic", "quadratic", labels="one_hot"),
         Loss("mse", "mean_squared_error"),
+        Loss("mae", "mean_absolute_error"),
+        Loss("huber", "huber"),
         Loss(
             "cross_entropy",
             "softmax_cross_entropy_targets",
@@ -114,6 +120,7 @@ LOSSES: dict[str, Loss] = {
             labels_op="softmax_cross_entropy",
             link="softmax",
         ),
+        Loss("binary_cross_entropy", "binary_cross_entropy", labels="one_hot", link="sigmoid"),
     )
 }
 

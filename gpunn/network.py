@@ -6,7 +6,7 @@ import json
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,7 @@ from .losses import Loss, loss_named
 from .metrics import Metric, metrics_named
 from .optimizers import Optimizer, optimizer_named
 from .program import Program
+from .streams import Stream, stream_of
 from .training import History, Trainer
 from .variants import Model, Targets
 
@@ -301,17 +302,18 @@ class Sequential:
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         *,
         loss: str,
         optimizer: str | Optimizer = "sgd",
         batch_size: int = 32,
         epochs: int = 1,
-        validation_data: tuple[Any, Any] | None = None,
+        validation_data: Any = None,
         metrics: Sequence[str] = (),
         shuffle: bool = True,
         sample_weight: Any = None,
         class_weight: Any = None,
+        steps_per_epoch: int | None = None,
         callbacks: Sequence[Any] = (),
         verbose: int = 1,
     ) -> History:
@@ -319,18 +321,20 @@ class Sequential:
 
         Parameters
         ----------
-        X : array (n, *input_shape)
-            The examples, any numeric dtype; converted once.
+        X : array (n, *input_shape), or an iterable
+            The examples, any numeric dtype; converted once. Without y: minibatches (x, y) or (x, y,
+            sample_weight) of any sizes, from a list, a loader, or a function that makes a generator; they
+            come in their own order, and ``batch_size`` and ``shuffle`` say nothing.
         y : array
             1-D integers: class labels, where the loss takes them; else (n, n_out), or (n,) for one output.
         loss : str
-            ``"quadratic"``, ``"mse"``, ``"cross_entropy"``, or one that was registered.
+            A name of :data:`gpunn.losses.LOSSES`, such as ``"cross_entropy"`` or ``"mse"``.
         optimizer : str or Optimizer
             Such as ``gpunn.SGD(lr=3.0)``.
         batch_size, epochs : int
             A last partial batch is trained on too.
         validation_data : (X, y), optional
-            Evaluated after each epoch.
+            Evaluated after each epoch; or a list of (x, y) batches, or a function that makes them.
         metrics : sequence of str
             Such as ``("accuracy",)``; on the training data they are taken before each update.
         shuffle : bool
@@ -339,6 +343,8 @@ class Sequential:
             C = Σ wᵢ Cᵢ / Σ wᵢ over a minibatch.
         class_weight : mapping or "balanced", optional
             A weight for each label, multiplied with ``sample_weight``.
+        steps_per_epoch : int, optional
+            For an iterable of batches: how many are an epoch (a generator without end).
         callbacks : sequence
             :class:`gpunn.Callback` objects, or functions of (trainer, record) called after each epoch.
         verbose : int
@@ -368,6 +374,7 @@ class Sequential:
             shuffle=shuffle,
             sample_weight=sample_weight,
             class_weight=class_weight,
+            steps_per_epoch=steps_per_epoch,
             callbacks=callbacks,
             verbose=verbose,
         )
@@ -384,9 +391,11 @@ class Sequential:
             count = rows.stop - rows.start
             # A power of two of rows, the last ones unused: a few programs serve every number of examples.
             room = min(size, 1 << (count - 1).bit_length())
+            with np.errstate(over="ignore"):  # A memory map has kept its dtype so far.
+                batch = np.asarray(inputs[rows], self.dtype)
             with self._lock:
                 runner = self._runner(("prediction", room), variants.prediction, room)
-                self.backend.assign(runner.array("x")[:count], inputs[rows])
+                self.backend.assign(runner.array("x")[:count], batch)
                 runner.run()
                 output = runner.array(runner.program.marks["output"])
                 result[rows] = self.backend.download(output[:count])
@@ -395,8 +404,8 @@ class Sequential:
     def predict_proba(self, X: Any, batch_size: int = 1024) -> Array:
         """The probabilities of the classes, (n, n_out).
 
-        The output itself where the last activation is softmax or sigmoid; softmax of the output where the
-        network was trained with cross-entropy on z.
+        The output itself where the last activation is softmax or sigmoid; softmax (sigmoid) of the output
+        where the network was trained with cross-entropy (binary cross-entropy) on z.
 
         Raises
         ------
@@ -410,31 +419,32 @@ class Sequential:
         if name in ("softmax", "sigmoid"):
             return output
         link = loss_named(self.loss).link if self.loss else None
-        if link != "softmax" or name in ACTIVATIONS:
+        if link not in ("softmax", "sigmoid") or name in ACTIVATIONS:
             shown = name if name in ACTIVATIONS else "identity"
             raise ArgumentError(
                 f"the output is no probability: the last activation is {shown!r} and the loss it was trained "
-                f"with is {self.loss!r}; use softmax or sigmoid, or train with 'cross_entropy'"
+                f"with is {self.loss!r}; use softmax or sigmoid, or train with 'cross_entropy' or "
+                f"'binary_cross_entropy'"
             )
-        top = Sequential([Activation("softmax")], self.output_shape, self.device, self.dtype, seed=0)
+        top = Sequential([Activation(link)], self.output_shape, self.device, self.dtype, seed=0)
         return top.predict(output, batch_size)
 
     def evaluate(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         *,
         loss: str | None = None,
         metrics: Sequence[str] = (),
         sample_weight: Any = None,
         batch_size: int = 1024,
-    ) -> dict[str, float]:
-        """The mean loss and the metrics over a data set of any size.
+    ) -> dict[str, Any]:
+        """The mean loss and the metrics over a data set of any size, or over an iterable of (x, y) batches.
 
         Returns
         -------
         dict
-            ``"loss"`` and one entry a metric.
+            ``"loss"`` and one entry a metric: a float, a matrix for ``"confusion"``.
 
         Raises
         ------
@@ -442,33 +452,53 @@ class Sequential:
             If the data are empty, or hold NaN or infinity.
         """
         row = self._loss(loss)
+        measured = metrics_named(metrics)
+        stream = stream_of(X, y)
+        if stream is not None:
+            return self.evaluate_batches(self._scanned(stream, row), row, measured, batch_size)
         batches = self._prepare(X, y, row, sample_weight)
         batches.scan("evaluate")
-        return self.evaluate_batches(batches, row, metrics_named(metrics), batch_size)
+        return self.evaluate_batches([batches], row, measured, batch_size)
+
+    def _scanned(self, stream: Stream, loss: Loss) -> Iterator[Batches]:
+        for number, (x, y, weight) in enumerate(stream.epoch(), 1):
+            names = (f"batch {number}: x", f"batch {number}: y")
+            batches = self._prepare(x, y, loss, weight, names=names)
+            batches.scan("evaluate")
+            yield batches
 
     def evaluate_batches(
-        self, batches: Batches, loss: Loss, metrics: Sequence[Metric], batch_size: int = 1024
-    ) -> dict[str, float]:
+        self, batches: Iterable[Batches], loss: Loss, metrics: Sequence[Metric], batch_size: int = 1024
+    ) -> dict[str, Any]:
         """:meth:`evaluate` for data that are on the device already."""
-        size = min(whole_number("batch_size", batch_size, 1), batches.count)
-        order = self.backend.upload(np.arange(batches.count), "int64")
-        parts = [(size, batches.count // size), (batches.count % size, 1)]
+        size = whole_number("batch_size", batch_size, 1)
+        sums: dict[str, str] | None = None
+        count = 0
         with self._lock:
-            for name in ("cursor", "loss_sum", *(metric.slot for metric in metrics)):
-                if name in self._sums:
-                    self.backend.assign(self._sums[name], np.zeros(1))
-            for rows, steps in parts:
-                if rows:
-                    key = ("evaluation", loss, rows, tuple(metrics), batches.targets)
-                    declare = partial(variants.evaluation, metrics=metrics, targets=batches.targets)
-                    runner = self._runner(key, declare, loss, rows, memory=self._sums)
-                    runner.bind(perm=order, **batches.data)
+            for part in batches:
+                if "cursor" in self._sums:
+                    self.backend.assign(self._sums["cursor"], np.zeros(1))
+                order = self.backend.upload(np.arange(part.count), "int64")
+                rows = min(size, part.count)
+                for take, steps in ((rows, part.count // rows), (part.count % rows, 1)):
+                    if not take:
+                        continue
+                    key = ("evaluation", loss, take, tuple(metrics), part.targets)
+                    declare = partial(variants.evaluation, metrics=metrics, targets=part.targets)
+                    runner = self._runner(key, declare, loss, take, memory=self._sums)
+                    if sums is None:
+                        sums = {m.name: runner.program.marks[f"metric.{m.name}"] for m in metrics}
+                        for name in ("loss_sum", *sums.values()):
+                            self.backend.assign(self._sums[name], np.zeros(self._sums[name].shape))
+                    runner.bind(perm=order, **part.data)
                     runner.run(steps)
                     runner.release()
+                count += part.count
             total = self.backend.download(self._sums["loss_sum"])
-            result = {"loss": float(total[0] / total[1])}
+            result: dict[str, Any] = {"loss": float(total[0] / total[1])}
             for metric in metrics:
-                result[metric.name] = float(self.backend.download(self._sums[metric.slot])[0]) / batches.count
+                found = self.backend.download(self._sums[(sums or {})[metric.name]])
+                result[metric.name] = metric.finish(found, count)
         return result
 
     # ------------------------------------------------------------------ looking inside

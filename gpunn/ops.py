@@ -30,7 +30,22 @@ Shape = tuple[int | None, ...]
 HYPER = {
     name: word
     for word, name in enumerate(
-        ("lr", "l2", "momentum", "beta1", "beta2", "epsilon", "beta1_power", "beta2_power")
+        (
+            "lr",
+            "l2",
+            "momentum",
+            "beta1",
+            "beta2",
+            "epsilon",
+            "beta1_power",
+            "beta2_power",
+            "l1",
+            "weight_decay",
+            "rho",
+            "clip_norm",
+            "clip_scale",
+            "first_step",
+        )
     )
 }
 
@@ -124,7 +139,8 @@ class Rule:
     signature : str
         Operands and shapes, as the module's docstring describes.
     formula : str
-        The mathematics, with operand names in braces; programs print it with their slots put in.
+        The mathematics, with operand names in braces; programs print it with their slots put in, and a
+        part such as ``⟨l2: + l2 w⟩`` only where the attribute ``terms`` names it.
     source : str
         Where the formula stands.
     equation : str
@@ -318,6 +334,11 @@ def _softmax_adjoint(back: Backward, op: Node) -> None:
     back.rewrite("softmax_grad", (str(a),), error_of=a, to=z)
 
 
+def _dropout_adjoint(back: Backward, op: Node) -> None:
+    y, mask = op.outs
+    back.rewrite("dropout_grad", (str(mask),), error_of=y, to=op.ins[0], rate=op.attrs["rate"])
+
+
 def _add_adjoint(back: Backward, op: Node) -> None:
     delta = back.error(op.outs[0])
     for term in op.ins:
@@ -328,6 +349,9 @@ def _add_adjoint(back: Backward, op: Node) -> None:
 
 _BOOK = "Nielsen, Neural Networks and Deep Learning"
 _WEIGHTED = "C = Σᵢ wᵢ Cᵢ / Σᵢ wᵢ over the examples i of the batch, wᵢ = 1 where no weights are given"
+
+#: What an update goes along: the clipped gradient of the data, and the gradient of the penalties.
+_G = "g = ⟨clip:s ⟩{grad}⟨l2: + l2 w⟩⟨l1: + l1 sign w⟩⟨decay:; first w = w − lr λ w⟩"
 
 OPS: dict[str, Rule] = {}
 
@@ -406,6 +430,21 @@ def _sigma_attribute(sigma: str) -> None:
     activation(sigma)
 
 
+#: What an update may do beside following the gradient.
+TERMS = ("l1", "l2", "decay", "clip")
+
+
+def _update_attributes(weights: int, terms: Sequence[str] = ()) -> None:
+    for term in terms:
+        if term not in TERMS:
+            raise unknown_name("term of an update", term, TERMS)
+
+
+def _rate_attribute(rate: float, layer: int = 0) -> None:
+    if not 0 <= rate < 1:
+        raise ArgumentError(f"dropout rate is {rate!r}, expected at least 0 and below 1")
+
+
 for _row in (
     # the minibatch
     Rule(
@@ -446,6 +485,15 @@ for _row in (
         adjoint=_softmax_adjoint,
     ),
     Rule(
+        "dropout",
+        "x(*S) key(2):int64 step(1):int64 -> y(*S) mask(*S):bool",
+        "{mask} = Philox({key}, {step}) ≥ p, {y} = {x} ⊙ {mask}/(1 − p)",
+        "Srivastava et al. 2014, JMLR 15, section 4, scaled in training as in section 10; Salmon et al. 2011 "
+        "(Philox 4×32-10)",
+        adjoint=_dropout_adjoint,
+        attributes=_rate_attribute,
+    ),
+    Rule(
         "add",
         "u(*S) v(*S) -> y(*S)",
         "{y} = {u} + {v}",
@@ -465,6 +513,27 @@ for _row in (
         "a(B,N) t(B,N) w?(B) -> loss(2):float64 delta?(B,N)",
         "C = mean ‖{a} − {t}‖²/N, ∂C/∂a = 2({a} − {t})/(B N)",
         f"the mean over all elements; {_WEIGHTED}",
+        "loss",
+    ),
+    Rule(
+        "mean_absolute_error",
+        "a(B,N) t(B,N) w?(B) -> loss(2):float64 delta?(B,N)",
+        "C = mean Σ|{a} − {t}|/N, ∂C/∂a = sign({a} − {t})/(B N)",
+        f"the mean over all elements, sign 0 = 0; {_WEIGHTED}",
+        "loss",
+    ),
+    Rule(
+        "huber",
+        "a(B,N) t(B,N) w?(B) -> loss(2):float64 delta?(B,N)",
+        "C = mean Σ h({a} − {t})/N, h(d) = ½d² for |d| ≤ 1, |d| − ½ beyond; ∂C/∂a = clip({a} − {t}, ±1)/(B N)",
+        f"Huber 1964, Annals of Mathematical Statistics 35, with δ = 1; {_WEIGHTED}",
+        "loss",
+    ),
+    Rule(
+        "binary_cross_entropy",
+        "z(B,N) t(B,N) w?(B) -> loss(2):float64 delta?(B,N)",
+        "C = mean −Σ {t} log σ({z}) + (1 − {t}) log(1 − σ({z})), ∂C/∂z = (σ({z}) − {t})/B",
+        f"{_BOOK}, equations (57) and (63); {_WEIGHTED}",
         "loss",
     ),
     Rule(
@@ -524,6 +593,15 @@ for _row in (
         updates=("delta",),
     ),
     Rule(
+        "dropout_grad",
+        "mask(*S):bool -> delta(*S)",
+        "{delta} = {delta} ⊙ {mask}/(1 − p)",
+        "the adjoint of a product with a constant",
+        "BP2",
+        updates=("delta",),
+        attributes=_rate_attribute,
+    ),
+    Rule(
         "copy",
         "u(*S) -> v(*S)",
         "{v} = {u}",
@@ -533,10 +611,10 @@ for _row in (
     ),
     # reductions
     Rule(
-        "l2_penalty",
+        "weight_penalty",
         "theta(P) hyper(H):float64 -> penalty(1):float64",
-        "{penalty} = ½ l2 Σ w² over the weights",
-        _BOOK + ", equation (87) with l2 = λ/n",
+        "{penalty} = ½ l2 Σ w² + l1 Σ |w| over the weights",
+        _BOOK + ", equations (87) and (95) with l2 or l1 = λ/n",
         "reduce",
     ),
     Rule(
@@ -556,40 +634,137 @@ for _row in (
         updates=("correct",),
     ),
     Rule(
-        "count_correct_targets",
-        "y(B,N) t(B,N) -> correct(1):float64",
-        "{correct} += #(argmax {y} = argmax {t}); for N = 1: #([{y} > ½] = [{t} > ½])",
+        "argmax",
+        "t(B,N) -> labels(B):int64",
+        "{labels} = argmax {t}",
         _BOOK + ", chapter 1: the digit with the largest output",
+        "reduce",
+    ),
+    Rule(
+        "count_top_k",
+        "y(B,N) labels(B):int64 -> correct(1):float64",
+        "{correct} += #({labels} among the k largest {y})",
+        "Russakovsky et al. 2015, arXiv:1409.0575, section 4.1 (top-5)",
         "reduce",
         updates=("correct",),
     ),
+    Rule(
+        "count_exact",
+        "y(B,N) t(B,N) -> correct(1):float64",
+        "{correct} += #(every {y} on the side of its {t})",
+        "subset accuracy; with one output, the accuracy of two classes",
+        "reduce",
+        updates=("correct",),
+    ),
+    Rule(
+        "confusion",
+        "y(B,N) labels(B):int64 -> counts(N,N):float64",
+        "{counts}[{labels}, argmax {y}] += 1",
+        "rows: the class it is; columns: the class it is taken for",
+        "reduce",
+        updates=("counts",),
+    ),
+    Rule(
+        "confusion_by_output",
+        "y(B,N) t(B,N) -> counts(N,2,2):float64",
+        "{counts}[j, {t}ⱼ > ½, {y}ⱼ > threshold] += 1",
+        "one confusion matrix an output",
+        "reduce",
+        updates=("counts",),
+    ),
+    Rule(
+        "sum_absolute",
+        "y(B,N) t(B,N) -> total(2):float64",
+        "{total} += (Σ |{y} − {t}|, B N)",
+        "the two sides of the mean absolute error",
+        "reduce",
+        updates=("total",),
+    ),
+    Rule(
+        "moments",
+        "y(B,N) t(B,N) -> sums(4,N):float64",
+        "{sums} = (n, mean {t}, Σ({t} − mean)², Σ({y} − {t})²) of all rows so far",
+        "Chan, Golub, LeVeque 1983, The American Statistician 37, equation (2.1)",
+        "reduce",
+        updates=("sums",),
+    ),
+    Rule(
+        "clip_by_norm",
+        "grad(P) -> hyper(H):float64",
+        "s = min(1, clip_norm/‖{grad}‖)",
+        "Pascanu, Mikolov, Bengio 2013, arXiv:1211.5063, algorithm 1",
+        "reduce",
+        updates=("hyper",),
+    ),
     # updates
+    Rule(
+        "schedule",
+        "rates(T):float64 step(1):int64 -> hyper(H):float64",
+        "lr = {rates}[{step} − first step of the epoch]",
+        "the learning rate of each step of an epoch, made by a schedule of gpunn.schedules",
+        "update",
+        updates=("hyper",),
+    ),
     Rule(
         "sgd",
         "grad(P) hyper(H):float64 -> theta(P)",
-        "{theta} = {theta} − lr ({grad} + l2 w)",
-        _BOOK + ", equations (20), (21) and (93)",
+        "{theta} = {theta} − lr g, " + _G,
+        _BOOK + ", equations (20), (21), (93) and (97)",
         "update",
         updates=("theta",),
         elementwise=True,
+        attributes=_update_attributes,
     ),
     Rule(
         "momentum",
         "grad(P) hyper(H):float64 -> velocity(P) theta(P)",
-        "{velocity} = μ {velocity} − lr ({grad} + l2 w), {theta} = {theta} + {velocity}",
+        "{velocity} = μ {velocity} − lr g, {theta} = {theta} + {velocity}, " + _G,
         _BOOK + ", equations (107) and (108)",
         "update",
         updates=("velocity", "theta"),
         elementwise=True,
+        attributes=_update_attributes,
+    ),
+    Rule(
+        "nesterov",
+        "grad(P) hyper(H):float64 -> velocity(P) theta(P)",
+        "{velocity} = μ {velocity} − lr g, {theta} = {theta} + μ {velocity} − lr g, " + _G,
+        "Sutskever et al. 2013, ICML, section 2, written for the point looked ahead to",
+        "update",
+        updates=("velocity", "theta"),
+        elementwise=True,
+        attributes=_update_attributes,
     ),
     Rule(
         "adam",
         "grad(P) hyper(H):float64 -> m(P) v(P) theta(P)",
-        "{m} = β₁{m} + (1−β₁)g, {v} = β₂{v} + (1−β₂)g², {theta} = {theta} − lr m̂/(√v̂ + ε), g = {grad} + l2 w",
-        "Kingma and Ba, Adam, arXiv:1412.6980, algorithm 1",
+        "{m} = β₁{m} + (1−β₁)g, {v} = β₂{v} + (1−β₂)g², {theta} = {theta} − lr m̂/(√v̂ + ε), " + _G,
+        "Kingma and Ba, Adam, arXiv:1412.6980, algorithm 1; the decay as in Loshchilov and Hutter, "
+        "arXiv:1711.05101, algorithm 2",
         "update",
         updates=("m", "v", "theta"),
         elementwise=True,
+        attributes=_update_attributes,
+    ),
+    Rule(
+        "rmsprop",
+        "grad(P) hyper(H):float64 -> v(P) theta(P)",
+        "{v} = ρ{v} + (1−ρ)g², {theta} = {theta} − lr g/(√{v} + ε), " + _G,
+        "Tieleman and Hinton 2012, Neural Networks for Machine Learning, lecture 6e",
+        "update",
+        updates=("v", "theta"),
+        elementwise=True,
+        attributes=_update_attributes,
+    ),
+    Rule(
+        "adagrad",
+        "grad(P) hyper(H):float64 -> v(P) theta(P)",
+        "{v} = {v} + g², {theta} = {theta} − lr g/(√{v} + ε), " + _G,
+        "Duchi, Hazan, Singer 2011, JMLR 12, with a diagonal matrix",
+        "update",
+        updates=("v", "theta"),
+        elementwise=True,
+        attributes=_update_attributes,
     ),
     Rule(
         "advance",

@@ -7,6 +7,7 @@ reverse (the four equations), an optimiser appends the update. Nothing here hold
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -33,6 +34,8 @@ class Program:
         The dtype of every slot that does not name another.
     title : str
         Shown above the printed table.
+    training : bool
+        Whether layers emit what they do in training only (dropout).
 
     Examples
     --------
@@ -48,9 +51,10 @@ class Program:
     ((10, 30), ['linear', 'activate'])
     """
 
-    def __init__(self, dtype: str = "float32", title: str = "") -> None:
+    def __init__(self, dtype: str = "float32", title: str = "", *, training: bool = False) -> None:
         self.dtype = dtype
         self.title = title
+        self.training = training
         self.slots: dict[str, Slot] = {}
         self.ops: list[Op] = []
         self.pinned: set[str] = set()
@@ -82,6 +86,11 @@ class Program:
             raise ProgramError(f"slot {name!r} is declared twice: as {self.slots[name]} and as {made}")
         self.slots[name] = made
         return name
+
+    def slot_of_run(self, name: str, shape: Sequence[int], dtype: str = "int64", symbol: str = "") -> str:
+        """Declare a slot that belongs to no layer and outlives the step: a counter, a key, a sum."""
+        with self.scope("", ""):
+            return self.slot(name, shape, Role.HYPER, dtype, symbol or name)
 
     def parameter(self, name: str, shape: Sequence[int], initializer: Any, *, weight: bool = True) -> str:
         """Declare a parameter of the present scope; ``weight`` says whether penalties act on it.
@@ -425,7 +434,7 @@ class Program:
 
     def copy(self) -> Program:
         """A program of its own with the same slots and ops."""
-        other = Program(self.dtype, self.title)
+        other = Program(self.dtype, self.title, training=self.training)
         other.slots, other.ops = dict(self.slots), list(self.ops)
         other.pinned, other.elided = set(self.pinned), set(self.elided)
         other.initializers, other.layout = dict(self.initializers), self.layout
@@ -538,7 +547,9 @@ class Program:
             operand.name: self.slots[slot].symbol if slot else "·"
             for operand, slot in zip((*entry.inputs, *entry.outputs), (*op.ins, *op.outs), strict=True)
         }
-        text = entry.formula.format_map(names)
+        terms = op.attrs.get("terms", ())
+        chosen = re.sub(r"⟨(\w+):(.*?)⟩", lambda part: part[2] if part[1] in terms else "", entry.formula)
+        text = chosen.format_map(names)
         if "sigma" in op.attrs:
             text = text.replace("σ", str(op.attrs["sigma"]))
         return text.replace(" = ", " += ", 1) if op.attrs.get("accumulate") else text

@@ -30,9 +30,12 @@ def record_line(record: dict[str, Any], epochs: int | None = None) -> str:
 
 
 class Progress:
-    """A bar over all examples of all epochs on a terminal; only the lines where the output is a file."""
+    """A bar over all examples of all epochs on a terminal; only the lines where the output is a file.
 
-    def __init__(self, epochs: int, count: int, verbose: int, done: int = 0) -> None:
+    ``total`` is None where nobody knows how many examples will come.
+    """
+
+    def __init__(self, epochs: int, total: int | None, verbose: int, done: int = 0) -> None:
         self.epochs = epochs
         self.verbose = verbose if sys.stderr is not None else 0
         self._bar: Any = None
@@ -40,7 +43,7 @@ class Progress:
             from tqdm import tqdm
 
             self._bar = tqdm(
-                total=epochs * count,
+                total=total,
                 initial=done,
                 unit=" samples",
                 unit_scale=True,
@@ -48,7 +51,7 @@ class Progress:
                 disable=not sys.stderr.isatty(),
                 file=sys.stderr,
                 dynamic_ncols=True,
-                bar_format="{l_bar}{bar}| {rate_fmt}, {remaining} left{postfix}",
+                bar_format=None if total is None else "{l_bar}{bar}| {rate_fmt}, {remaining} left{postfix}",
             )
 
     def advance(self, samples: int, loss: float, accuracy: float | None) -> None:

@@ -1,7 +1,7 @@
 """The Trainer: minibatches, epochs, and everything that has to go on when a run is stopped and resumed.
 
-Permutations depend on (seed, epoch) alone and the device counts its own steps, so the state of a run is a
-handful of arrays: Θ, the optimiser's state, the counters.
+Permutations and dropout masks depend on (seed, epoch, step) alone and the device counts its own steps, so the
+state of a run is a handful of arrays: Θ, the optimiser's state, the counters.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,6 +23,7 @@ from .batches import Batches
 from .device import backend_for
 from .errors import (
     ArgumentError,
+    DataError,
     DivergenceError,
     FormatError,
     GpunnError,
@@ -35,15 +37,20 @@ from .losses import Loss, loss_named
 from .metrics import Metric, metrics_named
 from .ops import HYPER
 from .optimizers import Optimizer, optimizer_from_config, optimizer_named
+from .philox import key_of
 from .program import Program
 from .progress import Progress
 from .slots import Role
+from .streams import Stream, stream_of
 from .variants import Model, Targets
 
 __all__ = ["Callback", "History", "StepLoss", "Trainer"]
 
 #: Seconds between two looks at Ctrl-C, the progress bar and the first-bad-step slot.
 SLICE = 0.05
+
+#: Minibatches of a stream that are held, with a snapshot from before them.
+HELD = 32
 
 #: Step variants (batch sizes) kept ready to run.
 CACHED_RUNNERS = 8
@@ -74,8 +81,8 @@ class Network(Protocol):
         """The parameters on the host."""
 
     def evaluate_batches(
-        self, batches: Batches, loss: Loss, metrics: Sequence[Metric], batch_size: int = ...
-    ) -> dict[str, float]:
+        self, batches: Iterable[Batches], loss: Loss, metrics: Sequence[Metric], batch_size: int = ...
+    ) -> dict[str, Any]:
         """Loss and metrics over prepared data."""
 
     def _prepare(
@@ -95,11 +102,14 @@ class Callback:
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Before the first epoch."""
 
+    def on_progress(self, trainer: Trainer) -> None:
+        """Within an epoch, between two minibatches, some times a second: the run can be saved here."""
+
     def on_epoch_end(self, trainer: Trainer, record: dict[str, Any]) -> None:
         """After each epoch; what is added to ``record`` stays in the history."""
 
     def on_fit_end(self, trainer: Trainer) -> None:
-        """After the last epoch, and after an interruption too."""
+        """After the last epoch, and after an interruption or an error too: ``trainer.completed`` tells."""
 
 
 class StepLoss:
@@ -129,7 +139,7 @@ class Trainer:
     network : Sequential
         Trained in place.
     loss : str
-        ``"quadratic"``, ``"mse"``, ``"cross_entropy"``, or one that was registered.
+        A name of :data:`gpunn.losses.LOSSES`, such as ``"quadratic"`` or ``"cross_entropy"``.
     optimizer : str or Optimizer
         Such as ``gpunn.SGD(lr=3.0)``.
     batch_size : int
@@ -170,6 +180,7 @@ class Trainer:
         self.seed = network.seed
         self.epochs_done = 0
         self.stop = False
+        self.completed = False
         self.history = History(
             about={
                 "network": network.config() | {"loss": self.loss.name},
@@ -179,23 +190,28 @@ class Trainer:
                 "seed": self.seed,
             }
         )
+        self._lr_scale = 1.0
         self._pass: dict[str, Any] = {}
         self._order: Any = None
         self._steps = 0
         self._runners: dict[tuple[Any, ...], Runner] = {}
+        self._metric_slots: dict[Targets, dict[str, str]] = {}
+        self._states: list[str] = []
         self._memory: Memory = {"theta": network.memory["theta"]}
         # Declared once, at the smallest size, to learn which slots persist; also raises here, not later,
         # where loss and network do not fit together.
-        self._persistent(
-            self._declare(1, Targets(self.loss.takes_labels(self.network.outputs)), gathered=True)
-        )
+        self._persistent(Targets(self.loss.takes_labels(self.network.outputs)))
+        self._backend.assign(self._memory["hyper"], self._first_hyper())
+        self._backend.assign(self._memory["first_bad"], np.array([-1]))
+        if "key" in self._memory:
+            self._backend.assign(self._memory["key"], key_of(self.seed))
 
     # ------------------------------------------------------------------ training
 
     def epoch(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         *,
         shuffle: bool = True,
         sample_weight: Any = None,
@@ -209,7 +225,8 @@ class Trainer:
         X, y, shuffle, sample_weight, class_weight
             As for :meth:`gpunn.Sequential.fit`. To go on with a stopped epoch, give the same data.
         steps : int, optional
-            Stop after that many minibatches, even within the epoch.
+            Stop after that many minibatches, even within the epoch; of an iterable of batches, that many are
+            an epoch.
 
         Returns
         -------
@@ -217,59 +234,92 @@ class Trainer:
             The epoch's record (see :class:`gpunn.History`); with ``"partial": True`` where ``steps`` ended
             it before its last minibatch.
         """
-        batches = self._batches(X, y, sample_weight, class_weight)
         limit = None if steps is None else whole_number("steps", steps, 1)
-        return self._epoch(batches, shuffle, limit, lambda samples, loss, accuracy: None)
+        feed = self._feed(X, y, shuffle, sample_weight, class_weight, None if y is not None else limit)
+        return self._epoch(feed, limit, lambda samples, loss, accuracy: None)
 
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         *,
         epochs: int = 1,
-        validation_data: tuple[Any, Any] | None = None,
+        validation_data: Any = None,
         shuffle: bool = True,
         sample_weight: Any = None,
         class_weight: Any = None,
+        steps_per_epoch: int | None = None,
         callbacks: Sequence[Any] = (),
         verbose: int = 1,
     ) -> History:
         """Train for that many more epochs; arguments as for :meth:`gpunn.Sequential.fit`."""
         epochs = whole_number("epochs", epochs, 0)
-        batches = self._batches(X, y, sample_weight, class_weight)
-        validation = None
-        if validation_data is not None:
-            if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
-                raise ArgumentError("validation_data is not a pair: expected (X, y)")
-            validation = self.network._prepare(
-                *validation_data, self.loss, names=("validation X", "validation y")
-            )
-            validation.scan("fit")
+        feed = self._feed(X, y, shuffle, sample_weight, class_weight, steps_per_epoch)
+        if feed.stream is not None:
+            feed.stream.check(epochs)
+        validation = self._validation(validation_data)
         if not isinstance(callbacks, (list, tuple)):
             raise ArgumentError(f"callbacks is {callbacks!r}, expected a list of callbacks")
         told = [_as_callback(callback) for callback in callbacks]
         self.network.history = self.history
         last = self.epochs_done + epochs
-        progress = Progress(epochs, batches.count, verbose, done=self._position())
-        self.stop = False
+        total = None if feed.batches is None else epochs * feed.batches.count
+        progress = Progress(epochs, total, verbose, done=self._position())
+
+        def moved(samples: int, loss: float, accuracy: float | None) -> None:
+            progress.advance(samples, loss, accuracy)
+            for callback in told:
+                callback.on_progress(self)
+
+        self.stop = self.completed = False
+        begun: list[Callback] = []
         try:
             for callback in told:
+                begun.append(callback)
                 callback.on_fit_begin(self)
             while self.epochs_done < last and not self.stop:
-                record = self._epoch(batches, shuffle, None, progress.advance)
+                record = self._epoch(feed, None, moved)
                 self.history.records.append(record)
                 if validation is not None:
-                    found = self.network.evaluate_batches(validation, self.loss, self.metrics)
-                    record |= {f"val_{key}": value for key, value in found.items()}
+                    found = self.network.evaluate_batches(validation(), self.loss, self.metrics)
+                    record |= {f"val_{key}": _plain(value) for key, value in found.items()}
                 for callback in told:
                     callback.on_epoch_end(self, record)
                 progress.epochs = max(epochs, last)
                 progress.line(record)
+            self.completed = True
         finally:
             progress.close()
-            for callback in told:
-                callback.on_fit_end(self)
+            failures = [failure for callback in begun if (failure := self._told_of_end(callback))]
+            if failures and self.completed:
+                raise failures[0]
         return self.history
+
+    def _told_of_end(self, callback: Callback) -> Exception | None:
+        """Tell a callback of the end; one that fails there keeps no other from being told."""
+        try:
+            callback.on_fit_end(self)
+        except Exception as error:
+            return error
+        return None
+
+    def _validation(self, data: Any) -> Callable[[], Iterable[Batches]] | None:
+        """What is gone through after each epoch."""
+        if data is None:
+            return None
+        names = ("validation X", "validation y")
+        pair = isinstance(data, (tuple, list)) and len(data) == 2
+        if pair and not isinstance(data[0], (tuple, list)):
+            validation = self.network._prepare(data[0], data[1], self.loss, names=names)
+            validation.scan("fit")
+            return lambda: [validation]
+        if isinstance(data, Stream) or callable(data) or (isinstance(data, Sequence) and not pair):
+            stream = Stream(data) if not isinstance(data, Stream) else data
+            return lambda: self._prepared(stream, None, "validation ")
+        raise ArgumentError(
+            "validation_data is not a pair: expected (X, y), or a list of (x, y) batches, or a function that "
+            "makes an iterable of them"
+        )
 
     def step(self, x: Any, y: Any, *, sample_weight: Any = None) -> StepLoss:
         """One update on one minibatch of any size up to ``batch_size``.
@@ -287,6 +337,8 @@ class Trainer:
                 f"pass fewer, or use epoch()"
             )
         self.network.loss = self.loss.name
+        if self.optimizer.schedule is not None:
+            self._set_hyper("lr", float(self._rates(self.updates, 1, 0)[0]))
         runner = self._runner(batches.count, batches.targets, gathered=False)
         marks = runner.program.marks
         runner.write(marks["x"], batches.data["X"])
@@ -318,16 +370,34 @@ class Trainer:
 
         return StepLoss(read)
 
-    def evaluate(self, X: Any, y: Any) -> dict[str, float]:
+    def evaluate(self, X: Any, y: Any) -> dict[str, Any]:
         """Mean loss and metrics over a data set of any size."""
         batches = self.network._prepare(X, y, self.loss)
         batches.scan("evaluate")
-        return self.network.evaluate_batches(batches, self.loss, self.metrics)
+        return self.network.evaluate_batches([batches], self.loss, self.metrics)
 
     @property
     def updates(self) -> int:
         """How many updates were made, as the device counts them."""
         return int(self._read("step")[0])
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the last update; without a schedule also that of the next."""
+        return float(self._read("hyper")[HYPER["lr"]])
+
+    @property
+    def lr_scale(self) -> float:
+        """What multiplies the learning rate, beside the schedule; a callback may change it."""
+        return self._lr_scale
+
+    @lr_scale.setter
+    def lr_scale(self, value: float) -> None:
+        if not isinstance(value, (int, float)) or not (value > 0 and math.isfinite(value)):
+            raise ArgumentError(f"lr_scale is {value!r}, expected a finite number above 0")
+        self._lr_scale = float(value)
+        if self.optimizer.schedule is None:
+            self._set_hyper("lr", self.optimizer.lr * self._lr_scale)
 
     # ------------------------------------------------------------------ saving
 
@@ -345,9 +415,15 @@ class Trainer:
             "metrics": [metric.name for metric in self.metrics],
             "seed": self.seed,
             "epochs_done": self.epochs_done,
+            "lr_scale": self._lr_scale,
             "pass": self._pass,
             "history": self.history.records,
         }
+
+    @property
+    def _saved(self) -> list[str]:
+        """The slots that last from step to step, Θ aside."""
+        return sorted(self._memory.keys() - {"theta", "grad"})
 
     def _state(self) -> dict[str, NDArray[Any]]:
         return {name: self._read(name) for name in self._saved}
@@ -400,7 +476,12 @@ class Trainer:
         )
         trainer.seed = whole_number("seed", config["seed"], 0)
         trainer.epochs_done = whole_number("epochs_done", config["epochs_done"], 0)
+        trainer._lr_scale = float(config["lr_scale"])
+        if not (trainer._lr_scale > 0 and math.isfinite(trainer._lr_scale)):
+            raise ArgumentError(f"lr_scale is {trainer._lr_scale}")
         trainer._pass = dict(config["pass"])
+        if trainer._pass:
+            trainer._sums_of(Targets(trainer._pass["labels"] is True, trainer._pass["weighted"] is True))
         trainer.history.records = [dict(record) for record in config["history"]]
         for name in trainer._saved:
             array = trainer._memory[name]
@@ -425,6 +506,21 @@ class Trainer:
     ) -> Batches:
         return self.network._prepare(X, y, self.loss, sample_weight, class_weight, names)
 
+    def _feed(
+        self, X: Any, y: Any, shuffle: bool, sample_weight: Any, class_weight: Any, steps: int | None
+    ) -> _Feed:
+        stream = stream_of(X, y, steps)
+        if stream is None:
+            return _Feed(self._batches(X, y, sample_weight, class_weight), None, bool(shuffle), class_weight)
+        if sample_weight is not None:
+            raise ArgumentError("sample_weight comes with each batch of an iterable: (x, y, sample_weight)")
+        if isinstance(class_weight, str):
+            raise ArgumentError(
+                f"class_weight is {class_weight!r}, and an iterable of batches does not tell how often each "
+                f"class comes: give a mapping of label to weight"
+            )
+        return _Feed(None, stream, False, class_weight)
+
     def _declare(self, batch: int, targets: Targets, *, gathered: bool) -> Program:
         return variants.training(
             self.network.model,
@@ -436,20 +532,45 @@ class Trainer:
             gathered=gathered,
         )
 
-    def _persistent(self, program: Program) -> None:
-        """Make the slots that last from step to step, with their first values."""
+    def _persistent(self, targets: Targets) -> None:
+        """Make the slots that last from step to step, for targets of that kind."""
+        program = variants.training(self.network.model, self.loss, self.optimizer, 1, targets=targets)
         self._backend.prepared(program, self._memory, fused=False, keep_all=False)
-        self._saved = sorted(
-            name
-            for name, slot in program.slots.items()
-            if slot.role in (Role.STATE, Role.HYPER) and slot.base is None and name in self._memory
-        )
-        self._states = [name for name in self._saved if program.slots[name].role is Role.STATE]
+        states = {name for name, slot in program.slots.items() if slot.role is Role.STATE}
+        self._states = sorted(states & self._memory.keys())
+
+    def _first_hyper(self) -> NDArray[np.float64]:
         hyper = np.zeros(len(HYPER))
         for name, value in self.optimizer.hyper().items():
             hyper[HYPER[name]] = value
+        return hyper
+
+    def _set_hyper(self, word: str, value: float) -> None:
+        hyper = self._read("hyper")
+        hyper[HYPER[word]] = value
         self._backend.assign(self._memory["hyper"], hyper)
-        self._backend.assign(self._memory["first_bad"], np.array([-1]))
+
+    def _sums_of(self, targets: Targets) -> dict[str, str]:
+        """The slot of each metric's sum for targets of that kind, in memory."""
+        if targets not in self._metric_slots:
+            program = self._declare(1, targets, gathered=True)
+            self._backend.prepared(program, self._memory, fused=False, keep_all=False)
+            self._metric_slots[targets] = {
+                metric.name: program.marks[f"metric.{metric.name}"] for metric in self.metrics
+            }
+        return self._metric_slots[targets]
+
+    def _rates(self, first: int, steps: int, in_epoch: int) -> NDArray[np.float64]:
+        """The learning rates of the epoch's updates, of which the first is number ``first``."""
+        schedule = self.optimizer.schedule
+        assert schedule is not None
+        if not in_epoch and schedule.unit == "epoch":
+            raise ArgumentError(
+                f"{schedule!r} counts epochs, and these batches do not say how many make one: give "
+                f"steps_per_epoch, or count with unit='step'"
+            )
+        lr = self.optimizer.lr * self._lr_scale
+        return schedule.rates(lr, self.epochs_done, first, steps, in_epoch or 1)
 
     def _runner(self, batch: int, targets: Targets, *, gathered: bool) -> Runner:
         key = (batch, targets, gathered)
@@ -471,13 +592,9 @@ class Trainer:
         labels, weighted = batches.targets.labels, batches.targets.weighted
         now = {"count": batches.count, "shuffle": bool(shuffle), "labels": labels, "weighted": weighted}
         now["fingerprint"] = batches.fingerprint()
-        if self.updates == 0:
-            self._warn_of_zeros()
-        self.network.loss = self.loss.name
+        self._prepare_pass(batches.targets)
         if self._position() == 0:
             self._pass = {**now, "seconds": 0.0}
-            for name in ("loss_sum", *(metric.slot for metric in self.metrics)):
-                self._backend.assign(self._memory[name], np.zeros(self._memory[name].shape))
         elif {key: self._pass.get(key) for key in now} != now:
             raise ArgumentError(
                 f"epoch {self.epochs_done + 1} was stopped after {self._position()} of "
@@ -487,6 +604,16 @@ class Trainer:
             return np.arange(batches.count)
         return np.random.default_rng([self.seed, 1, self.epochs_done]).permutation(batches.count)
 
+    def _prepare_pass(self, targets: Targets) -> None:
+        """Empty the sums, unless an epoch goes on."""
+        if self.updates == 0:
+            self._warn_of_zeros()
+        self.network.loss = self.loss.name
+        sums = self._sums_of(targets)
+        if self._position() == 0:
+            for name in ("loss_sum", *set(sums.values())):
+                self._backend.assign(self._memory[name], np.zeros(self._memory[name].shape))
+
     def _warn_of_zeros(self) -> None:
         """Units that start alike stay alike: all-zero weights make every hidden layer one unit wide."""
         tensors = [values for values in self.network.tensors().values() if values.ndim > 1]
@@ -495,56 +622,68 @@ class Trainer:
                 "every weight of this network is zero: the units of a hidden layer are alike and will stay "
                 "alike; start from weights='glorot_uniform' or another random initialiser",
                 GpunnWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def _epoch(
-        self,
-        batches: Batches,
-        shuffle: bool,
-        limit: int | None,
-        progress: Callable[[int, float, float | None], None],
+        self, feed: _Feed, limit: int | None, progress: Callable[[int, float, float | None], None]
     ) -> dict[str, Any]:
-        order = self._begin(batches, shuffle)
-        if self._order is None or len(order) != len(self._order):
-            self._order = self._backend.zeros(order.shape, "int64")
-        self._backend.assign(self._order, order)
-        data = {"perm": self._order, **batches.data}
-        kept = {name: self._backend.copy(self._memory[name]) for name in (*self._saved, "theta")}
-        started, steps_before, epochs_before = time.perf_counter(), self.updates, self.epochs_done
+        order = None if feed.batches is None else self._begin(feed.batches, feed.shuffle)
+        kept = self._keep()
+        steps_before, epochs_before = self.updates, self.epochs_done
         with Interrupt() as interrupt:
             try:
-                position = self._minibatches(batches, data, kept, limit, progress, interrupt)
-                self._pass["seconds"] += time.perf_counter() - started
-                self._steps += self.updates - steps_before
-                record = self._record(position)
-                if position < batches.count:
-                    record["partial"] = True
+                if feed.batches is not None and order is not None:
+                    whole = self._minibatches(feed.batches, order, kept, limit, progress, interrupt)
                 else:
+                    whole = self._stream(feed, kept, limit, progress, interrupt)
+                record = self._record()
+                if whole:
                     self._backend.assign(self._memory["cursor"], np.zeros(1))
                     self.epochs_done = epochs_before + 1
+                else:
+                    record["partial"] = True
             except KeyboardInterrupt:
                 # A second Ctrl-C came in the middle of something: this call never happened.
                 self._restore(kept)
                 self.epochs_done = epochs_before
                 raise
+            finally:
+                self._steps += max(0, self.updates - steps_before)
         if interrupt.requested:
             if "partial" not in record:
                 self.history.records.append(record)
             raise KeyboardInterrupt
         return record
 
+    def _keep(self) -> dict[str, Any]:
+        return {name: self._backend.copy(self._memory[name]) for name in (*self._saved, "theta")}
+
     def _minibatches(
         self,
         batches: Batches,
-        data: Mapping[str, Any],
+        order: NDArray[Any],
         kept: Mapping[str, Any],
         limit: int | None,
         progress: Callable[[int, float, float | None], None],
         interrupt: Interrupt,
-    ) -> int:
-        """Run minibatches to the end of the epoch, to the limit, or to Ctrl-C; returns where that is."""
+    ) -> bool:
+        """Run minibatches to the end of the epoch (then True), to the limit, or to Ctrl-C."""
+        if self._order is None or len(order) != len(self._order):
+            self._order = self._backend.zeros(order.shape, "int64")
+        self._backend.assign(self._order, order)
+        data = {"perm": self._order, **batches.data}
         position, count, chunk = self._position(), batches.count, 1
+        if self.optimizer.schedule is not None:
+            in_epoch = -(-count // self.batch_size)
+            first = self.updates - position // self.batch_size
+            self._set_hyper("first_step", first)
+            data["rates"] = self._backend.upload(self._rates(first, in_epoch, in_epoch), "float64")
+
+        def again(number: int, keep_all: bool) -> Runner:
+            rows = min(self.batch_size, batches.count - self._position())
+            return self._ready(rows, batches.targets, data, keep_all)
+
         bound: Runner | None = None
         while position < count and limit != 0 and not interrupt.requested:
             full = (count - position) // self.batch_size
@@ -557,51 +696,167 @@ class Trainer:
             tick = time.perf_counter()
             runner.run(steps)
             moved, position = self._position() - position, self._position()
-            chunk = _next_chunk(steps, time.perf_counter() - tick)
+            seconds = time.perf_counter() - tick
+            self._pass["seconds"] += seconds
+            self._pass["samples"] = position
+            chunk = _next_chunk(steps, seconds)
             limit = None if limit is None else limit - steps
             if int(self._read("first_bad")[0]) >= 0:
-                self._diverged(batches, data, kept)
-            progress(moved, *self._running_means(position))
+                self._diverged(again, [batches], kept, kept)
+            progress(moved, *self._running_means())
         if not self._all_finite():
-            self._diverged(batches, data, kept)
-        return position
+            self._diverged(again, [batches], kept, kept)
+        return position == count
 
-    def _running_means(self, position: int) -> tuple[float, float | None]:
+    def _stream(
+        self,
+        feed: _Feed,
+        kept: Mapping[str, Any],
+        limit: int | None,
+        progress: Callable[[int, float, float | None], None],
+        interrupt: Interrupt,
+    ) -> bool:
+        """Run the minibatches of a stream as they come; returns whether all of the epoch came.
+
+        The last few are held, with a snapshot from before them, so that divergence can be explained.
+        """
+        assert feed.stream is not None
+        if self._position():
+            raise ArgumentError(
+                f"epoch {self.epochs_done + 1} was stopped after {self._position()} of "
+                f"{_described(self._pass)}: go on with these data first"
+            )
+        first, in_epoch, number = self.updates, len(feed.stream), 0
+        held: list[tuple[Batches, Mapping[str, Any]]] = []
+        snapshot, told = kept, time.perf_counter()
+        moved = 0
+
+        def again(number: int, keep_all: bool) -> Runner:
+            batches, data = held[number]
+            self._backend.assign(self._memory["cursor"], np.zeros(1))
+            if "rates" in data:
+                self._set_hyper("first_step", self.updates)
+            return self._ready(batches.count, batches.targets, data, keep_all)
+
+        def explain() -> None:
+            self._diverged(again, [batches for batches, _ in held], snapshot, kept)
+
+        for batches in self._prepared(feed.stream, feed.class_weight, ""):
+            if number == 0:
+                self._prepare_pass(batches.targets)
+                self._pass = {
+                    "count": batches.count,
+                    "shuffle": False,
+                    "labels": batches.targets.labels,
+                    "weighted": batches.targets.weighted,
+                    "seconds": 0.0,
+                    "samples": 0,
+                }
+                kept = snapshot = self._keep()
+            tick = time.perf_counter()
+            data = {"perm": self._backend.upload(np.arange(batches.count), "int64"), **batches.data}
+            if self.optimizer.schedule is not None:
+                rate = self._rates(first, number + 1, in_epoch)[number:]
+                self._set_hyper("first_step", first + number)
+                data["rates"] = self._backend.upload(rate, "float64")
+            if len(held) == HELD:
+                held, snapshot = [], self._keep()
+            held.append((batches, data))
+            runner = self._runner(batches.count, batches.targets, gathered=True)
+            runner.bind(**data)
+            runner.run()
+            runner.release()
+            self._backend.assign(self._memory["cursor"], np.zeros(1))
+            if int(self._read("first_bad")[0]) >= 0:
+                explain()
+            number, moved = number + 1, moved + batches.count
+            self._pass["seconds"] += time.perf_counter() - tick
+            self._pass["samples"] += batches.count
+            if time.perf_counter() - told >= SLICE:
+                progress(moved, *self._running_means())
+                moved, told = 0, time.perf_counter()
+            if interrupt.requested:
+                break
+        if not self._all_finite():
+            explain()
+        progress(moved, *self._running_means())
+        return not interrupt.requested
+
+    def _prepared(self, stream: Stream, class_weight: Any, what: str) -> Iterator[Batches]:
+        """The batches of one epoch of a stream, checked and on the device."""
+        kind: Targets | None = None
+        for number, (x, y, weight) in enumerate(stream.epoch(), 1):
+            names = (f"{what}batch {number}: x", f"{what}batch {number}: y")
+            batches = self.network._prepare(x, y, self.loss, weight, class_weight, names)
+            kind = kind or batches.targets
+            if batches.targets != kind:
+                raise DataError(
+                    f"{what}batch {number} comes with {_kind(batches.targets)}, the first one with "
+                    f"{_kind(kind)}: give all batches the same"
+                )
+            yield batches
+
+    def _running_means(self) -> tuple[float, float | None]:
         total = self._read("loss_sum")
         accuracy = None
-        if any(metric.name == "accuracy" for metric in self.metrics):
-            accuracy = float(self._read("sum.accuracy")[0]) / position
+        for metric in self.metrics:
+            if metric.name == "accuracy":
+                accuracy = float(self._measured(metric))
         return float(total[0] / total[1]) if total[1] else 0.0, accuracy
 
-    def _record(self, position: int) -> dict[str, Any]:
+    def _measured(self, metric: Metric) -> Any:
+        targets = Targets(self._pass["labels"], self._pass["weighted"])
+        return _plain(metric.finish(self._read(self._sums_of(targets)[metric.name]), self._pass["samples"]))
+
+    def _record(self) -> dict[str, Any]:
         total = self._read("loss_sum")
         mass = float(total[1]) or 1.0
         record: dict[str, Any] = {"epoch": self.epochs_done + 1, "loss": float(total[0] / mass)}
-        if self.optimizer.l2:
+        if self.optimizer.has_penalty:
             record["penalty"] = float(total[2] / mass)
         for metric in self.metrics:
-            record[metric.name] = float(self._read(metric.slot)[0]) / position
-        return record | {"seconds": self._pass["seconds"], "samples": position, "updates": self.updates}
+            record[metric.name] = self._measured(metric)
+        about = {"lr": self.lr, "seconds": self._pass["seconds"], "samples": self._pass["samples"]}
+        return record | about | {"updates": self.updates}
 
     def _restore(self, kept: Mapping[str, Any]) -> None:
         for name, values in kept.items():
             self._backend.assign(self._memory[name], values)
 
-    def _diverged(self, batches: Batches, data: Mapping[str, Any], kept: Mapping[str, Any]) -> None:
-        """Put the last good weights back, then find the op that first gave a value that is not finite."""
-        last = self.updates
+    def _diverged(
+        self,
+        replay: Callable[[int, bool], Runner],
+        seen: Sequence[Batches],
+        before: Mapping[str, Any],
+        kept: Mapping[str, Any],
+    ) -> None:
+        """Find the op that first gave a value that is not finite; put the last good weights back; raise.
+
+        Parameters
+        ----------
+        replay : callable
+            Makes the runner of a step, numbered from ``before`` on; told whether each slot has to be kept.
+        seen : sequence of Batches
+            The data of these steps.
+        before, kept : mapping
+            The state before these steps, and the one to put back.
+        """
+        steps = self.updates
         self._restore(kept)
-        batches.scan("training")
-        good = before = self.updates
-        while good < last:
-            self._replay_runner(batches, data).run()
+        for batches in seen:
+            batches.scan("training")
+        self._restore(before)
+        steps -= self.updates
+        good = 0
+        while good < steps - 1:
+            replay(good, False).run()
             if not self._all_finite():
                 break
             good += 1
-        self._restore(kept)
-        for _ in range(good - before):
-            self._replay_runner(batches, data).run()
-        runner = self._replay_runner(batches, data, keep_all=True)
+        self._restore(before)
+        for number in range(good):
+            replay(number, False).run()
+        step, runner = self.updates + 1, replay(good, True)
         found = "no op when its step is run again"
         for position, op in enumerate(runner.program.ops):
             runner.step_op(position)
@@ -610,8 +865,8 @@ class Trainer:
                 break
         self._restore(kept)
         raise DivergenceError(
-            f"training diverged at step {good + 1} (epoch {self.epochs_done + 1}): {found}. "
-            f"The last good weights are back. Lower lr (now {self.optimizer.lr:g}), scale the inputs, or "
+            f"training diverged at step {step} (epoch {self.epochs_done + 1}): {found}. "
+            f"The last good weights are back. Lower lr (now {self.lr:g}), scale the inputs, or "
             f"start from smaller weights"
         )
 
@@ -620,15 +875,33 @@ class Trainer:
         arrays = (self._memory[name] for name in ("theta", "loss", *self._states))
         return all(self._backend.all_finite(array) for array in arrays)
 
-    def _replay_runner(self, batches: Batches, data: Mapping[str, Any], keep_all: bool = False) -> Runner:
-        rows = min(self.batch_size, batches.count - self._position())
+    def _ready(self, rows: int, targets: Targets, data: Mapping[str, Any], keep_all: bool) -> Runner:
         if keep_all:
-            program = self._declare(rows, batches.targets, gathered=True)
+            program = self._declare(rows, targets, gathered=True)
             runner = self._backend.load(program, self._memory, keep_all=True)
         else:
-            runner = self._runner(rows, batches.targets, gathered=True)
+            runner = self._runner(rows, targets, gathered=True)
         runner.bind(**data)
         return runner
+
+
+@dataclass(frozen=True)
+class _Feed:
+    """What an epoch goes through: a data set, or a stream of minibatches."""
+
+    batches: Batches | None
+    stream: Stream | None
+    shuffle: bool
+    class_weight: Any
+
+
+def _plain(value: Any) -> Any:
+    """A measured value as JSON can hold it."""
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+def _kind(targets: Targets) -> str:
+    return ("labels" if targets.labels else "targets") + (" and weights" if targets.weighted else "")
 
 
 def _described(data: Mapping[str, Any]) -> str:

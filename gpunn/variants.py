@@ -38,13 +38,15 @@ class Model:
     input_shape: tuple[int, ...]
     dtype: str
 
-    def forward(self, batch: int, title: str = "", *, gathered: bool = False) -> Program:
+    def forward(
+        self, batch: int, title: str = "", *, gathered: bool = False, training: bool = False
+    ) -> Program:
         """Declare the forward ops for ``batch`` examples; ``program.marks`` names ``x`` and ``output``.
 
         ``gathered``: x is taken from the slot ``X`` through ``perm`` at ``cursor``; otherwise the host
-        writes it.
+        writes it. ``training``: with what layers do in training only.
         """
-        program = Program(self.dtype, title)
+        program = Program(self.dtype, title, training=training)
         x = program.slot("x", (batch, *self.input_shape), Role.INPUT)
         if gathered:
             _gather(program, "X", x, self.input_shape, self.dtype)
@@ -97,14 +99,16 @@ def training(
     ``gathered``: the batch comes through the permutation, enters the sums of its epoch, and the cursor
     moves on; otherwise the host writes x and the targets, and it is a step on its own.
     """
-    program = model.forward(batch, f"training on batches of {batch}", gathered=gathered)
+    title = f"training on batches of {batch}"
+    program = model.forward(batch, title, gathered=gathered, training=True)
     target, weight = _targets(program, targets, gathered=gathered)
     seed = loss.emit(program, program.marks["output"], target, weight)
-    for metric in metrics:
-        metric.emit(program, program.marks["output"], target)
+    _measure(program, metrics, target, loss)
     program.backpropagate(seed)
     if gathered:
-        _tally(program, _penalty(program) if optimizer.l2 else None)
+        _tally(program, _penalty(program) if optimizer.has_penalty else None)
+        if optimizer.schedule is not None:
+            _schedule(program)
     optimizer.emit(program)
     _advance(program, batch if gathered else 0)
     program.prune()
@@ -118,8 +122,7 @@ def evaluation(
     program = model.forward(batch, f"evaluation on batches of {batch}", gathered=True)
     target, weight = _targets(program, targets, gathered=True)
     loss.emit(program, program.marks["output"], target, weight, gradient=False)
-    for metric in metrics:
-        metric.emit(program, program.marks["output"], target)
+    _measure(program, metrics, target, loss)
     _tally(program, None)
     _advance(program, batch)
     program.prune()
@@ -167,12 +170,26 @@ def jacobian(model: Model, batch: int) -> Program:
     return program
 
 
+def _measure(program: Program, metrics: Sequence[Metric], target: str, loss: Loss) -> None:
+    """Emit the metrics; ``program.marks["metric.{name}"]`` names the slot of each one's sum."""
+    for metric in metrics:
+        slot = metric.emit(program, program.marks["output"], target, loss)
+        program.marks[f"metric.{metric.name}"] = slot
+
+
 def _penalty(program: Program) -> str:
     weights = program.lay_out_parameters().weights
     hyper = program.slot("hyper", (len(HYPER),), Role.HYPER, "float64")
     penalty = program.slot("penalty", (1,), Role.HYPER, "float64")
-    program.emit("l2_penalty", ("theta", hyper), {"penalty": penalty}, label="penalty", weights=weights)
+    program.emit("weight_penalty", ("theta", hyper), {"penalty": penalty}, label="penalty", weights=weights)
     return penalty
+
+
+def _schedule(program: Program) -> None:
+    rates = program.slot("rates", (None,), Role.DATA, "float64")
+    step = program.slot("step", (1,), Role.HYPER, "int64")
+    hyper = program.slot("hyper", (len(HYPER),), Role.HYPER, "float64")
+    program.emit("schedule", (rates, step), {"hyper": hyper}, label="schedule")
 
 
 def _tally(program: Program, penalty: str | None) -> None:

@@ -14,11 +14,25 @@ def sigmoid(z):
     return 1 / (1 + math.exp(-z)) if z > -700 else 0.0
 
 
+def normal_pdf(z):
+    return math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+
+
+def normal_cdf(z):
+    return (1 + math.erf(z / math.sqrt(2))) / 2
+
+
 SIGMA = {
     "identity": (lambda z: z, lambda z: 1.0),
     "sigmoid": (sigmoid, lambda z: sigmoid(z) * (1 - sigmoid(z))),
     "tanh": (math.tanh, lambda z: 1 - math.tanh(z) ** 2),
     "relu": (lambda z: max(z, 0.0), lambda z: float(z > 0)),
+    "leaky_relu": (lambda z: z if z > 0 else z / 100, lambda z: 1.0 if z > 0 else 0.01),
+    "elu": (lambda z: z if z > 0 else math.exp(z) - 1, lambda z: math.exp(min(z, 0.0))),
+    "softplus": (lambda z: float(np.logaddexp(0.0, z)), sigmoid),
+    "hard_sigmoid": (lambda z: min(max((z + 3) / 6, 0.0), 1.0), lambda z: float(-3 < z < 3) / 6),
+    "gelu": (lambda z: z * normal_cdf(z), lambda z: normal_cdf(z) + z * normal_pdf(z)),
+    "silu": (lambda z: z * sigmoid(z), lambda z: sigmoid(z) * (1 + z * sigmoid(-z))),
 }
 
 
@@ -44,6 +58,12 @@ def cost(loss, a, t):
         return 0.5 * float((a - t) @ (a - t))
     if loss == "mse":
         return float((a - t) @ (a - t)) / len(a)
+    if loss == "mae":
+        return float(np.abs(a - t).mean())
+    if loss == "huber":
+        return float(np.mean([d * d / 2 if abs(d) <= 1 else abs(d) - 0.5 for d in a - t]))
+    if loss == "binary_cross_entropy":
+        return -float(t @ np.log(a) + (1 - t) @ np.log(1 - a))
     if loss == "cross_entropy":
         return -float(t @ np.log(a))
     raise KeyError(loss)
@@ -54,6 +74,12 @@ def cost_gradient(loss, a, t):
         return a - t
     if loss == "mse":
         return 2 * (a - t) / len(a)
+    if loss == "mae":
+        return np.sign(a - t) / len(a)
+    if loss == "huber":
+        return np.clip(a - t, -1, 1) / len(a)
+    if loss == "binary_cross_entropy":
+        return (1 - t) / (1 - a) - t / a
     if loss == "cross_entropy":
         return -t / a
     raise KeyError(loss)

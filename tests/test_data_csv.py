@@ -319,10 +319,13 @@ def test_what_the_fast_parser_accepts_the_careful_one_reads_alike(tmp_path_facto
         return
     fast = table._parse_fast(layout)
     if fast is not None:
-        X, y = table._parse_slow(layout)
+        X, y, words = table._parse_slow(layout)
+        assert (fast[2] is None) == (words is None)
         np.testing.assert_array_equal(fast[0], X)
         assert (fast[1] is None) == (y is None)
-        if y is not None:
+        if words is not None:
+            assert [fast[2][code] for code in fast[1]] == [words[code] for code in y]
+        elif y is not None:
             np.testing.assert_array_equal(fast[1], y)
             assert fast[1].dtype.kind == y.dtype.kind
 

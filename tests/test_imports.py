@@ -22,6 +22,7 @@ LEVELS = {
     "activations": 0,
     "_source_tree": 0,
     "_version": 0,
+    "arrays": 0,
     "kernels": 0,
     "data": 1,
     "ops": 1,

@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 from ..arena import ALIGNMENT
 from ..errors import ProgramError, ShapeError
 from ..ops import HYPER, OPS, Operand, fill, rule
+from ..philox import keep
 from ..program import Program
 from ..slots import WORKSPACE, Op, Role
 from .base import Backend, Memory, Runner
+from .numpy_sigma import SIGMA, SIGMA_PRIME
 
 __all__ = ["KERNELS", "SIGMA", "SIGMA_PRIME", "NumpyBackend", "NumpyRunner"]
 
@@ -31,14 +33,10 @@ Kernel = Callable[..., None]
 KERNELS: dict[str, Kernel] = {}
 SCRATCH: dict[str, tuple[Operand, ...]] = {}
 
-LR, L2, MU = HYPER["lr"], HYPER["l2"], HYPER["momentum"]
-BETA1, BETA2, EPSILON = HYPER["beta1"], HYPER["beta2"], HYPER["epsilon"]
-POWER1, POWER2 = HYPER["beta1_power"], HYPER["beta2_power"]
-
-
-#: 0 and 1 by dtype code: an operand of the array's own dtype halves the cost of a call on a small array.
-ZERO = {code: np.zeros((), code) for code in "fd"}
-ONE = {code: np.ones((), code) for code in "fd"}
+LR, L1, L2, DECAY = (HYPER[word] for word in ("lr", "l1", "l2", "weight_decay"))
+MU, RHO, BETA1, BETA2 = (HYPER[word] for word in ("momentum", "rho", "beta1", "beta2"))
+EPSILON, POWER1, POWER2 = (HYPER[word] for word in ("epsilon", "beta1_power", "beta2_power"))
+CLIP_NORM, CLIP_SCALE, FIRST = (HYPER[word] for word in ("clip_norm", "clip_scale", "first_step"))
 
 
 def kernel(scratch: str = "") -> Callable[[Kernel], Kernel]:
@@ -65,7 +63,11 @@ def _range(n: int) -> Array:
 def gather(X: Array, perm: Array, cursor: Array, x: Array) -> None:
     """Rows perm[cursor : cursor + B] of X; mode "clip" is what lets take() write straight into x."""
     start = cursor.item()
-    X.take(perm[start : start + len(x)], axis=0, out=x, mode="clip")
+    rows = perm[start : start + len(x)]
+    if X.dtype == x.dtype:
+        X.take(rows, axis=0, out=x, mode="clip")
+    else:  # A memory map of another dtype: these rows alone are read and converted.
+        x[...] = X[rows]
 
 
 @kernel()
@@ -84,56 +86,77 @@ def linear(x: Array, W: Array, b: Array, z: Array) -> None:
     np.add(z, b, out=z)
 
 
-def _identity(z: Array, a: Array, s: Array, mask: Array) -> None:
-    np.copyto(a, z)
-
-
-def _sigmoid(z: Array, a: Array, s: Array, mask: Array) -> None:
-    """e = exp(−|z|); 1/(1 + e) for z ≥ 0, e/(1 + e) below: no overflow, no cancellation."""
-    one = ONE[z.dtype.char]
-    np.abs(z, out=a)
-    np.negative(a, out=a)
-    np.exp(a, out=a)
-    np.add(a, one, out=s)
-    np.greater_equal(z, ZERO[z.dtype.char], out=mask)
-    np.putmask(a, mask, one)
-    np.divide(a, s, out=a)
-
-
-def _tanh(z: Array, a: Array, s: Array, mask: Array) -> None:
-    np.tanh(z, out=a)
-
-
-def _relu(z: Array, a: Array, s: Array, mask: Array) -> None:
-    np.maximum(z, ZERO[z.dtype.char], out=a)
-
-
-class _Twins(dict[str, Callable[..., None]]):
-    def __missing__(self, name: str) -> Any:
-        raise ProgramError(
-            f"activation {name!r} has no array twin for NumPy: add one to SIGMA and one to SIGMA_PRIME in "
-            f"gpunn.backends.numpy"
-        )
-
-
-#: σ over arrays: (z, out, a scratch array like z, a mask like z). The twins of ``activations.py``.
-SIGMA = _Twins(identity=_identity, sigmoid=_sigmoid, tanh=_tanh, relu=_relu)
-
-
 @kernel(scratch="s(*S) mask(*S):bool")
 def activate(z: Array, a: Array, *, sigma: str, s: Array, mask: Array) -> None:
     """a = σ(z)."""
     SIGMA[sigma](z, a, s, mask)
 
 
-@kernel(scratch="m(B,1)")
-def softmax(z: Array, a: Array, *, m: Array) -> None:
+def _exponentials(
+    z: Array, p: Array, e: Array, f: Array, m: Array, rest: Array, at: Array, far: Array
+) -> None:
+    """p = exp(z − max z) with 0 in the place of the largest, whose index is ``at``; rest = its row sums.
+
+    A difference of two float64 numbers is rounded, and exp makes a relative error of that absolute one: the
+    rounding is found (Knuth's two-sum) and put back.
+    """
+    np.argmax(z, axis=1, out=at)
+    np.add(at, np.multiply(_range(len(at)), z.shape[1]), out=at)
+    z.reshape(-1).take(at, out=m[:, 0], mode="clip")
+    np.copyto(p, z)
+    np.subtract(p, m, out=p)
+    if z.dtype == p.dtype:
+        np.subtract(p, z, out=e)
+        np.subtract(p, e, out=f)
+        np.subtract(z, f, out=f)
+        np.add(e, m, out=e)
+        np.subtract(f, e, out=f)
+        np.less(p, -800.0, out=far)
+        np.copyto(f, 0.0, where=far)
+    np.exp(p, out=p)
+    if z.dtype == p.dtype:
+        np.multiply(f, p, out=f)
+        np.add(p, f, out=p)
+    p.reshape(-1)[at] = np.multiply(m[:, 0], 0.0)
+    np.add.reduce(p, axis=1, keepdims=True, out=rest)
+
+
+_EXPONENTIALS = (
+    "p(B,N):float64 e(B,N):float64 f(B,N):float64 m(B,1) rest(B,1):float64 at(B):int64 far(B,N):bool"
+)
+
+
+@kernel(scratch=_EXPONENTIALS)
+def softmax(
+    z: Array,
+    a: Array,
+    *,
+    p: Array,
+    e: Array,
+    f: Array,
+    m: Array,
+    rest: Array,
+    at: Array,
+    far: Array,
+) -> None:
     """exp(z − max z), divided by its row sum."""
-    np.maximum.reduce(z, axis=1, keepdims=True, out=m)
-    np.subtract(z, m, out=a)
-    np.exp(a, out=a)
-    np.add.reduce(a, axis=1, keepdims=True, out=m)
-    np.divide(a, m, out=a)
+    _exponentials(z, p, e, f, m, rest, at, far)
+    _probabilities(p, rest, at)
+    np.copyto(a, p, casting="same_kind")
+
+
+def _probabilities(p: Array, rest: Array, at: Array) -> None:
+    """What :func:`_exponentials` left, divided by its sum with the largest."""
+    p.reshape(-1)[at] = 1.0
+    np.divide(p, np.add(rest, 1.0), out=p)
+
+
+@kernel()
+def dropout(x: Array, key: Array, step: Array, y: Array, mask: Array, *, rate: float, layer: int) -> None:
+    """Zeros where the mask is, the rest divided by 1 − rate; the mask is a function of (key, step, layer)."""
+    keep(key, step.item(), layer, rate, mask)
+    np.multiply(x, x.dtype.type(1 / (1 - rate)), out=y)
+    np.multiply(y, mask, out=y)
 
 
 @kernel()
@@ -163,13 +186,24 @@ def _scaled(d: Array, scale: Array | float, delta: Array) -> None:
     np.copyto(delta, d, casting="same_kind")
 
 
+def _difference(a: Array, t: Array, d: Array, e: Array) -> None:
+    """d = a − t in float64."""
+    np.copyto(d, a)
+    np.copyto(e, t)
+    np.subtract(d, e, out=d)
+
+
+def _row_means(e: Array) -> Array:
+    rows: Array = np.add.reduce(e, axis=1)
+    np.divide(rows, e.shape[1], out=rows)
+    return rows
+
+
 def _squared(
     a: Array, t: Array, w: Array | None, loss: Array, delta: Array | None, d: Array, e: Array, factor: float
 ) -> None:
     """Cᵢ = ½ factor ‖aᵢ − tᵢ‖²."""
-    np.copyto(d, a)
-    np.copyto(e, t)
-    np.subtract(d, e, out=d)
+    _difference(a, t, d, e)
     scale: Array | float = 1 / len(d)
     if w is None:
         loss[0] = 0.5 * factor * scale * float(np.vdot(d, d))
@@ -199,14 +233,66 @@ def mean_squared_error(
     _squared(a, t, w, loss, delta, d, e, 2.0 / a.shape[1])
 
 
-def _shifted(z: Array, p: Array, m: Array) -> None:
-    """p = z − max z, row by row."""
-    np.maximum.reduce(z, axis=1, keepdims=True, out=m)
-    np.copyto(p, z)
-    np.subtract(p, m, out=p)
+@kernel(scratch="d(B,N):float64 e(B,N):float64")
+def mean_absolute_error(
+    a: Array, t: Array, w: Array | None, loss: Array, delta: Array | None, *, d: Array, e: Array
+) -> None:
+    """Cᵢ = Σⱼ |aᵢⱼ − tᵢⱼ|/N."""
+    _difference(a, t, d, e)
+    np.abs(d, out=e)
+    scale = _mean(_row_means(e), w, loss)
+    if delta is not None:
+        np.sign(d, out=d)
+        _scaled(d, scale / a.shape[1], delta)
 
 
-@kernel(scratch="p(B,N):float64 m(B,1):float64 r(B):float64 at(B):int64")
+@kernel(scratch="d(B,N):float64 e(B,N):float64 q(B,N):float64")
+def huber(
+    a: Array, t: Array, w: Array | None, loss: Array, delta: Array | None, *, d: Array, e: Array, q: Array
+) -> None:
+    """Cᵢ = Σⱼ q(|d| − ½q)/N with q = min(|d|, 1), which is ½d² up to 1 and |d| − ½ beyond."""
+    _difference(a, t, d, e)
+    np.abs(d, out=e)
+    np.minimum(e, 1.0, out=q)
+    np.subtract(e, 0.5 * q, out=e)
+    np.multiply(e, q, out=e)
+    scale = _mean(_row_means(e), w, loss)
+    if delta is not None:
+        np.clip(d, -1.0, 1.0, out=d)
+        _scaled(d, scale / a.shape[1], delta)
+
+
+@kernel(scratch="d(B,N):float64 e(B,N):float64 q(B,N):float64 above(B,N):bool")
+def binary_cross_entropy(
+    z: Array,
+    t: Array,
+    w: Array | None,
+    loss: Array,
+    delta: Array | None,
+    *,
+    d: Array,
+    e: Array,
+    q: Array,
+    above: Array,
+) -> None:
+    """Cᵢ = Σⱼ |z| e + log(1 + exp(−|z|)), e = 1 − t for z > 0, else t: terms that cannot cancel."""
+    np.copyto(d, z)
+    np.copyto(e, t)
+    np.greater(d, 0.0, out=above)
+    np.subtract(1.0, e, out=e, where=above)
+    np.abs(d, out=d)
+    np.exp(np.negative(d, out=q), out=q)
+    np.multiply(d, e, out=d)
+    np.add(d, np.log1p(q), out=d)
+    scale = _mean(np.add.reduce(d, axis=1), w, loss)
+    if delta is not None:
+        np.divide(q, np.add(q, 1.0, out=d), out=q)
+        np.subtract(q, e, out=d)
+        np.negative(d, out=d, where=above)
+        _scaled(d, scale, delta)
+
+
+@kernel(scratch=_EXPONENTIALS)
 def softmax_cross_entropy(
     z: Array,
     labels: Array,
@@ -215,27 +301,25 @@ def softmax_cross_entropy(
     delta: Array | None,
     *,
     p: Array,
+    e: Array,
+    f: Array,
     m: Array,
-    r: Array,
+    rest: Array,
     at: Array,
+    far: Array,
 ) -> None:
-    """Cᵢ = log Σⱼ exp zᵢⱼ − zᵢ[labelᵢ], by log-sum-exp."""
-    _shifted(z, p, m)
-    flat = p.reshape(-1)
-    np.multiply(_range(len(at)), p.shape[1], out=at)
-    np.add(at, labels, out=at)
-    np.take(flat, at, out=r, mode="clip")
-    np.exp(p, out=p)
-    np.add.reduce(p, axis=1, keepdims=True, out=m)
-    np.subtract(np.log(m[:, 0]), r, out=r)
-    scale = _mean(r, w, loss)
+    """Cᵢ = (max zᵢ − zᵢ[labelᵢ]) + log(1 + Σ of the other exponentials): terms that cannot cancel."""
+    _exponentials(z, p, e, f, m, rest, at, far)
+    place = _range(len(at)) * z.shape[1] + labels
+    rows = np.subtract(m[:, 0], z.reshape(-1)[place], dtype=np.float64)
+    scale = _mean(np.add(rows, np.log1p(rest[:, 0]), out=rows), w, loss)
     if delta is not None:
-        np.divide(p, m, out=p)
-        flat[at] -= 1
+        _probabilities(p, rest, at)
+        p.reshape(-1)[place] -= 1
         _scaled(p, scale, delta)
 
 
-@kernel(scratch="p(B,N):float64 q(B,N):float64 m(B,1):float64 total(B,1):float64 r(B):float64")
+@kernel(scratch=_EXPONENTIALS)
 def softmax_cross_entropy_targets(
     z: Array,
     t: Array,
@@ -244,24 +328,25 @@ def softmax_cross_entropy_targets(
     delta: Array | None,
     *,
     p: Array,
-    q: Array,
+    e: Array,
+    f: Array,
     m: Array,
-    total: Array,
-    r: Array,
+    rest: Array,
+    at: Array,
+    far: Array,
 ) -> None:
-    """Cᵢ = −Σⱼ tᵢⱼ log softmax(zᵢ)ⱼ."""
-    _shifted(z, p, m)
-    np.exp(p, out=q)
-    np.add.reduce(q, axis=1, keepdims=True, out=m)
-    np.divide(q, m, out=q)
-    np.subtract(np.log(m), p, out=p)
-    np.einsum("ij,ij->i", p, t, out=r)
-    scale = _mean(r, w, loss)
+    """Cᵢ = Σⱼ tᵢⱼ (max zᵢ − zᵢⱼ + log(1 + Σ of the other exponentials))."""
+    _exponentials(z, p, e, f, m, rest, at, far)
+    np.copyto(e, z)
+    np.subtract(m, e, out=e)
+    np.minimum(e, np.finfo(np.float64).max, out=e)
+    np.add(e, np.log1p(rest), out=e)
+    scale = _mean(np.einsum("ij,ij->i", e, t, dtype=np.float64), w, loss)
     if delta is not None:
-        np.add.reduce(t, axis=1, keepdims=True, out=total)
-        np.multiply(q, total, out=q)
-        np.subtract(q, t, out=q)
-        _scaled(q, scale, delta)
+        _probabilities(p, rest, at)
+        np.multiply(p, np.add.reduce(t, axis=1, keepdims=True, dtype=np.float64), out=p)
+        np.subtract(p, t, out=p)
+        _scaled(p, scale, delta)
 
 
 # ------------------------------------------------------------------ backward
@@ -295,34 +380,6 @@ def linear_grad_bias(delta: Array, grad_b: Array, *, s: Array, accumulate: bool 
         np.add(grad_b, s, out=grad_b)
 
 
-def _identity_prime(a: Array, delta: Array, s: Array) -> None:
-    pass
-
-
-def _sigmoid_prime(a: Array, delta: Array, s: Array) -> None:
-    np.subtract(ONE[a.dtype.char], a, out=s)
-    np.multiply(s, a, out=s)
-    np.multiply(delta, s, out=delta)
-
-
-def _tanh_prime(a: Array, delta: Array, s: Array) -> None:
-    one = ONE[a.dtype.char]
-    np.subtract(one, a, out=s)
-    np.multiply(delta, s, out=delta)
-    np.add(one, a, out=s)
-    np.multiply(delta, s, out=delta)
-
-
-def _relu_prime(a: Array, delta: Array, s: Array) -> None:
-    """The sign of a ≥ 0 is 0 or 1, and NaN stays NaN."""
-    np.sign(a, out=s)
-    np.multiply(delta, s, out=delta)
-
-
-#: δ ← δ ⊙ σ′: (a or z, whichever σ′ needs; δ; a scratch array like δ).
-SIGMA_PRIME = _Twins(identity=_identity_prime, sigmoid=_sigmoid_prime, tanh=_tanh_prime, relu=_relu_prime)
-
-
 @kernel(scratch="s(*S)")
 def activate_grad(y: Array, delta: Array, *, sigma: str, s: Array) -> None:
     """δ ← δ ⊙ σ′ (BP1, BP2)."""
@@ -339,6 +396,13 @@ def softmax_grad(a: Array, delta: Array, *, s: Array, r: Array) -> None:
 
 
 @kernel()
+def dropout_grad(mask: Array, delta: Array, *, rate: float) -> None:
+    """δ ← δ ⊙ mask/(1 − rate)."""
+    np.multiply(delta, delta.dtype.type(1 / (1 - rate)), out=delta)
+    np.multiply(delta, mask, out=delta)
+
+
+@kernel()
 def copy(u: Array, v: Array, *, accumulate: bool = False) -> None:
     """v = u, or v += u."""
     if accumulate:
@@ -351,10 +415,12 @@ def copy(u: Array, v: Array, *, accumulate: bool = False) -> None:
 
 
 @kernel()
-def l2_penalty(theta: Array, hyper: Array, penalty: Array, *, weights: int) -> None:
-    """½ l2 Σ w² over the prefix of Θ that holds the weights."""
+def weight_penalty(theta: Array, hyper: Array, penalty: Array, *, weights: int) -> None:
+    """½ l2 Σ w² + l1 Σ |w| over the prefix of Θ that holds the weights."""
     w = theta[:weights]
     penalty[0] = 0.5 * hyper.item(L2) * float(np.vdot(w, w))
+    if hyper.item(L1):
+        penalty[0] += hyper.item(L1) * float(np.abs(w).sum())
 
 
 @kernel()
@@ -377,48 +443,149 @@ def count_correct(y: Array, labels: Array, correct: Array, *, guess: Array, mask
     correct[0] += np.count_nonzero(mask)
 
 
-@kernel(scratch="guess(B):int64 wanted(B):int64 mask(B):bool")
-def count_correct_targets(
-    y: Array, t: Array, correct: Array, *, guess: Array, wanted: Array, mask: Array
+@kernel()
+def argmax(t: Array, labels: Array) -> None:
+    """The place of the largest target, the first of several."""
+    np.argmax(t, axis=1, out=labels)
+
+
+@kernel(scratch="before(B,N):bool score(B,1)")
+def count_top_k(y: Array, labels: Array, correct: Array, *, k: int, before: Array, score: Array) -> None:
+    """How many labels have fewer than k outputs before theirs: larger, or equal and of a lower place."""
+    score[:, 0] = y[_range(len(y)), labels]
+    np.greater(y, score, out=before)
+    ahead = np.count_nonzero(before, axis=1)
+    np.equal(y, score, out=before)
+    np.logical_and(before, _range(y.shape[1]) < labels[:, None], out=before)
+    ahead += np.count_nonzero(before, axis=1)
+    correct[0] += np.count_nonzero((ahead < k) & ~np.isnan(score[:, 0]))
+
+
+@kernel(scratch="guess(B,N):bool wanted(B,N):bool")
+def count_exact(y: Array, t: Array, correct: Array, *, threshold: float, guess: Array, wanted: Array) -> None:
+    """How many rows have every output on its target's side."""
+    np.greater(y, threshold, out=guess)
+    np.greater(t, 0.5, out=wanted)
+    np.equal(guess, wanted, out=guess)
+    correct[0] += np.count_nonzero(guess.all(axis=1))
+
+
+@kernel(scratch="guess(B):int64")
+def confusion(y: Array, labels: Array, counts: Array, *, guess: Array) -> None:
+    """One more at (the class it is, the class it is taken for) for each row."""
+    np.argmax(y, axis=1, out=guess)
+    np.add(guess, labels * len(counts), out=guess)
+    counts += np.bincount(guess, minlength=counts.size).reshape(counts.shape)
+
+
+@kernel(scratch="guess(B,N):bool wanted(B,N):bool")
+def confusion_by_output(
+    y: Array, t: Array, counts: Array, *, threshold: float, guess: Array, wanted: Array
 ) -> None:
-    """How many rows agree with their targets on the largest output (one output: on its side of ½)."""
-    if y.shape[1] == 1:
-        np.greater(y[:, 0], 0.5, out=guess)
-        np.greater(t[:, 0], 0.5, out=wanted)
-    else:
-        np.argmax(y, axis=1, out=guess)
-        np.argmax(t, axis=1, out=wanted)
-    np.equal(guess, wanted, out=mask)
-    correct[0] += np.count_nonzero(mask)
+    """The four counts of each output: [is it][is it taken for it]."""
+    np.greater(y, threshold, out=guess)
+    np.greater(t, 0.5, out=wanted)
+    both = np.count_nonzero(guess & wanted, axis=0)
+    taken, real = np.count_nonzero(guess, axis=0), np.count_nonzero(wanted, axis=0)
+    counts[:, 1, 1] += both
+    counts[:, 0, 1] += taken - both
+    counts[:, 1, 0] += real - both
+    counts[:, 0, 0] += len(y) - taken - real + both
+
+
+@kernel(scratch="d(B,N):float64 e(B,N):float64")
+def sum_absolute(y: Array, t: Array, total: Array, *, d: Array, e: Array) -> None:
+    """Σ |y − t| over all elements, and their number."""
+    _difference(y, t, d, e)
+    total[0] += np.add.reduce(np.abs(d, out=d), axis=None)
+    total[1] += d.size
+
+
+@kernel(scratch="d(B,N):float64 e(B,N):float64")
+def moments(y: Array, t: Array, sums: Array, *, d: Array, e: Array) -> None:
+    """The batch's own moments, joined to those of the rows before: no cancellation of large sums."""
+    _difference(y, t, d, e)
+    sums[3] += np.einsum("ij,ij->j", d, d)
+    mean = e.mean(axis=0)
+    np.subtract(e, mean, out=e)
+    before, now = sums[0].copy(), float(len(y))
+    moved = mean - sums[1]
+    sums[0] += now
+    sums[1] += moved * (now / sums[0])
+    sums[2] += np.einsum("ij,ij->j", e, e) + moved * moved * (before * now / sums[0])
+
+
+@kernel(scratch="d(P):float64")
+def clip_by_norm(grad: Array, hyper: Array, *, d: Array) -> None:
+    """s = min(1, clip_norm/‖∇C‖); NaN stays NaN."""
+    np.copyto(d, grad)
+    norm = math.sqrt(float(np.vdot(d, d)))
+    hyper[CLIP_SCALE] = 1.0 if norm <= hyper.item(CLIP_NORM) else hyper.item(CLIP_NORM) / norm
 
 
 # ------------------------------------------------------------------ updates
 
 
-@kernel(scratch="s(P)")
-def sgd(grad: Array, hyper: Array, theta: Array, *, weights: int, s: Array) -> None:
-    """w ← w(1 − lr l2) − lr ∂C/∂w: the same as w − lr(∂C/∂w + l2 w) in one pass fewer."""
-    lr = hyper.item(LR)
-    if weights:
-        theta[:weights] *= 1 - lr * hyper.item(L2)
-    np.multiply(grad, lr, out=s)
-    np.subtract(theta, s, out=theta)
+@kernel()
+def schedule(rates: Array, step: Array, hyper: Array) -> None:
+    """The learning rate of this step of the epoch."""
+    hyper[LR] = rates[step.item() - int(hyper.item(FIRST))]
 
 
-def _penalised(grad: Array, hyper: Array, theta: Array, weights: int, g: Array) -> Array:
-    """∇C + l2 w, in ``g`` where there is a penalty."""
-    if not weights:
+def _direction(
+    grad: Array, hyper: Array, theta: Array, weights: int, terms: tuple[str, ...], g: Array, s: Array
+) -> Array:
+    """The clipped gradient plus that of the penalties, in ``g`` where it is not ``grad`` itself.
+
+    The decoupled decay of the weights is made on the way.
+    """
+    w = theta[:weights]
+    if "decay" in terms:
+        np.multiply(w, 1 - hyper.item(LR) * hyper.item(DECAY), out=w)
+    if not {"l1", "l2", "clip"} & set(terms):
         return grad
-    np.multiply(theta[:weights], hyper.item(L2), out=g[:weights])
-    np.add(g[:weights], grad[:weights], out=g[:weights])
-    np.copyto(g[weights:], grad[weights:])
+    np.multiply(grad, hyper.item(CLIP_SCALE) if "clip" in terms else 1.0, out=g)
+    if "l2" in terms:
+        np.multiply(w, hyper.item(L2), out=s[:weights])
+        np.add(g[:weights], s[:weights], out=g[:weights])
+    if "l1" in terms:
+        np.sign(w, out=s[:weights])
+        np.multiply(s[:weights], hyper.item(L1), out=s[:weights])
+        np.add(g[:weights], s[:weights], out=g[:weights])
     return g
 
 
-@kernel(scratch="s(P)")
-def momentum(grad: Array, hyper: Array, velocity: Array, theta: Array, *, weights: int, s: Array) -> None:
+@kernel(scratch="s(P) g(P)")
+def sgd(
+    grad: Array,
+    hyper: Array,
+    theta: Array,
+    *,
+    weights: int,
+    terms: tuple[str, ...] = (),
+    s: Array,
+    g: Array,
+) -> None:
+    """θ ← θ − lr g."""
+    g = _direction(grad, hyper, theta, weights, terms, g, s)
+    np.multiply(g, hyper.item(LR), out=s)
+    np.subtract(theta, s, out=theta)
+
+
+@kernel(scratch="s(P) g(P)")
+def momentum(
+    grad: Array,
+    hyper: Array,
+    velocity: Array,
+    theta: Array,
+    *,
+    weights: int,
+    terms: tuple[str, ...] = (),
+    s: Array,
+    g: Array,
+) -> None:
     """v ← μ v − lr g, θ ← θ + v."""
-    g = _penalised(grad, hyper, theta, weights, s)
+    g = _direction(grad, hyper, theta, weights, terms, g, s)
     np.multiply(g, hyper.item(LR), out=s)
     np.multiply(velocity, hyper.item(MU), out=velocity)
     np.subtract(velocity, s, out=velocity)
@@ -426,25 +593,106 @@ def momentum(grad: Array, hyper: Array, velocity: Array, theta: Array, *, weight
 
 
 @kernel(scratch="s(P) g(P)")
+def nesterov(
+    grad: Array,
+    hyper: Array,
+    velocity: Array,
+    theta: Array,
+    *,
+    weights: int,
+    terms: tuple[str, ...] = (),
+    s: Array,
+    g: Array,
+) -> None:
+    """v ← μ v − lr g, θ ← θ + μ v − lr g."""
+    g = _direction(grad, hyper, theta, weights, terms, g, s)
+    np.multiply(g, hyper.item(LR), out=s)
+    np.multiply(velocity, hyper.item(MU), out=velocity)
+    np.subtract(velocity, s, out=velocity)
+    np.subtract(theta, s, out=theta)
+    np.multiply(velocity, hyper.item(MU), out=s)
+    np.add(theta, s, out=theta)
+
+
+@kernel(scratch="s(P) g(P)")
 def adam(
-    grad: Array, hyper: Array, m: Array, v: Array, theta: Array, *, weights: int, s: Array, g: Array
+    grad: Array,
+    hyper: Array,
+    m: Array,
+    v: Array,
+    theta: Array,
+    *,
+    weights: int,
+    terms: tuple[str, ...] = (),
+    s: Array,
+    g: Array,
 ) -> None:
     """Algorithm 1 of the paper, with β₁ᵗ and β₂ᵗ read from the hyper slot."""
     beta1, beta2 = hyper.item(BETA1), hyper.item(BETA2)
-    g = _penalised(grad, hyper, theta, weights, g)
+    g = _direction(grad, hyper, theta, weights, terms, g, s)
     np.multiply(m, beta1, out=m)
     np.multiply(g, 1 - beta1, out=s)
     np.add(m, s, out=m)
-    np.multiply(v, beta2, out=v)
-    np.multiply(g, g, out=s)
-    np.multiply(s, 1 - beta2, out=s)
-    np.add(v, s, out=v)
+    _running_square(v, g, beta2, 1 - beta2, s)
     np.multiply(v, 1 / (1 - hyper.item(POWER2)), out=s)
     np.sqrt(s, out=s)
     np.add(s, hyper.item(EPSILON), out=s)
     np.divide(m, s, out=s)
     np.multiply(s, hyper.item(LR) / (1 - hyper.item(POWER1)), out=s)
     np.subtract(theta, s, out=theta)
+
+
+def _running_square(v: Array, g: Array, old: float, new: float, s: Array) -> None:
+    """v ← old v + new g²."""
+    np.multiply(v, old, out=v)
+    np.multiply(g, g, out=s)
+    np.multiply(s, new, out=s)
+    np.add(v, s, out=v)
+
+
+def _divided(g: Array, v: Array, hyper: Array, theta: Array, s: Array) -> None:
+    """θ ← θ − lr g/(√v + ε)."""
+    np.sqrt(v, out=s)
+    np.add(s, hyper.item(EPSILON), out=s)
+    np.divide(g, s, out=s)
+    np.multiply(s, hyper.item(LR), out=s)
+    np.subtract(theta, s, out=theta)
+
+
+@kernel(scratch="s(P) g(P)")
+def rmsprop(
+    grad: Array,
+    hyper: Array,
+    v: Array,
+    theta: Array,
+    *,
+    weights: int,
+    terms: tuple[str, ...] = (),
+    s: Array,
+    g: Array,
+) -> None:
+    """v ← ρ v + (1−ρ) g², θ ← θ − lr g/(√v + ε)."""
+    g = _direction(grad, hyper, theta, weights, terms, g, s)
+    _running_square(v, g, hyper.item(RHO), 1 - hyper.item(RHO), s)
+    _divided(g, v, hyper, theta, s)
+
+
+@kernel(scratch="s(P) g(P)")
+def adagrad(
+    grad: Array,
+    hyper: Array,
+    v: Array,
+    theta: Array,
+    *,
+    weights: int,
+    terms: tuple[str, ...] = (),
+    s: Array,
+    g: Array,
+) -> None:
+    """v ← v + g², θ ← θ − lr g/(√v + ε)."""
+    g = _direction(grad, hyper, theta, weights, terms, g, s)
+    _running_square(v, g, 1.0, 1.0, s)
+    _divided(g, v, hyper, theta, s)
 
 
 @kernel()
@@ -536,16 +784,25 @@ class NumpyRunner(Runner):
             fits = array.ndim == len(slot.shape) and all(
                 want is None or want == got for want, got in zip(slot.shape, array.shape, strict=True)
             )
-            if not fits or array.dtype != slot.dtype or not array.flags.c_contiguous:
+            same = array.dtype == slot.dtype or self._may_convert(name, array)
+            if not fits or not same or not array.flags.c_contiguous:
                 raise ShapeError(
                     f"data slot {name!r} takes a contiguous {slot.dtype} array of shape {slot.shape}, "
                     f"got {array.dtype} {array.shape}"
                 )
-            self._roots[name] = array
+            self._roots[name] = np.asarray(array)
         touched = [
             i for i, op in enumerate(self.program.ops) if any(s in data for s in (*op.ins, *op.outs) if s)
         ]
         self._compile(touched)
+
+    def _may_convert(self, name: str, array: Array) -> bool:
+        """Whether a memory map may keep another dtype: where gather, which converts, is all that reads it."""
+        return (
+            isinstance(array, np.memmap)
+            and np.can_cast(array.dtype, self.program.slots[name].dtype, "same_kind")
+            and all(op.name == "gather" for op in self.program.ops if name in op.ins)
+        )
 
     def release(self) -> None:
         """Forget the arrays of the data slots."""
@@ -615,7 +872,9 @@ class NumpyBackend(Backend):
         return _aligned(nbytes).view(dtype).reshape(shape)
 
     def upload(self, array: Array, dtype: str) -> Array:
-        """The array itself where it is contiguous and of that dtype."""
+        """The array itself where it is contiguous and of that dtype, or a contiguous memory map of any."""
+        if isinstance(array, np.memmap) and array.flags.c_contiguous:
+            return array  # It may be larger than memory: gather converts each minibatch.
         return np.ascontiguousarray(array, dtype=dtype)
 
     def download(self, array: Array) -> Array:

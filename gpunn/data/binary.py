@@ -7,10 +7,13 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol
 
-__all__ = ["MAX_NDIM", "byte_count", "read_at_most"]
+__all__ = ["ALLOWANCE", "MAX_NDIM", "byte_count", "pass_over", "read_at_most"]
 
 #: The most axes that every supported NumPy can hold (NumPy 2 holds 64).
 MAX_NDIM = 32
+
+#: What reading a file may take beside twice its size, in bytes.
+ALLOWANCE = 1 << 26
 
 _CHUNK = 1 << 20
 
@@ -37,6 +40,19 @@ def read_at_most(stream: Readable, count: int) -> bytearray:
     while len(payload) < count and (chunk := stream.read(min(_CHUNK, count - len(payload)))):
         payload += chunk
     return payload
+
+
+def pass_over(stream: Readable, count: int) -> int:
+    """Read `count` bytes, or as many as there are, keeping none of them; returns how many those were.
+
+    >>> import io
+    >>> pass_over(io.BytesIO(b"abc"), 2), pass_over(io.BytesIO(b"abc"), 10**15)
+    (2, 3)
+    """
+    passed = 0
+    while passed < count and (chunk := stream.read(min(_CHUNK, count - passed))):
+        passed += len(chunk)
+    return passed
 
 
 def byte_count(shape: Sequence[int], itemsize: int) -> int | None:

@@ -19,9 +19,15 @@ from gpunn.data.splits import Dataset, Split, hold_out
 from gpunn.data.table import read_csv
 from gpunn.errors import ArgumentError, DataError, FormatError, unknown_name
 
-__all__ = ["load", "load_digits", "load_mnist"]
+__all__ = ["load", "load_digit_traits", "load_digits", "load_mnist"]
 
 _DIGITS = tuple("0123456789")
+_TRAITS = {
+    "even": {0, 2, 4, 6, 8},
+    "prime": {2, 3, 5, 7},
+    "five or more": {5, 6, 7, 8, 9},
+    "with a hole": {0, 6, 8, 9},
+}
 
 # SHA-256 of the compressed files as first published; the mirrors keep them byte for byte.
 _MNIST_FILES = {
@@ -51,9 +57,9 @@ def load(
     Parameters
     ----------
     source
-        ``"digits"`` (:func:`load_digits`), ``"mnist"`` (:func:`load_mnist`), or the path of a file that
-        ends in ``.csv``, ``.tsv``, ``.txt`` (:func:`read_csv`) or ``.npz`` (:func:`read_npz`); upper
-        and lower case are the same.
+        ``"digits"`` (:func:`load_digits`), ``"digit-traits"`` (:func:`load_digit_traits`), ``"mnist"``
+        (:func:`load_mnist`), or the path of a file that ends in ``.csv``, ``.tsv``, ``.txt``
+        (:func:`read_csv`) or ``.npz`` (:func:`read_npz`); upper and lower case are the same.
     target
         What to predict, for a file: a column's name or index in a table, an array's name in an
         ``.npz``. None takes the last column, or the usual names.
@@ -87,7 +93,8 @@ def load(
     >>> load("minst")
     Traceback (most recent call last):
     ...
-    gpunn.errors.UnknownNameError: unknown data set 'minst': did you mean 'mnist'? Known: digits, mnist
+    gpunn.errors.UnknownNameError: unknown data set 'minst': did you mean 'mnist'?
+    Known: digit-traits, digits, mnist
     """
     if not 0 <= test_fraction < 1:
         raise ArgumentError(f"test_fraction is {test_fraction!r}, expected from 0 to below 1")
@@ -133,10 +140,11 @@ def _divide(dataset: Dataset, test_fraction: float, seed: int) -> Dataset:
     X_train, y_train, X_test, y_test = hold_out(side.X, side.y, test_fraction, seed)
     return Dataset(
         dataset.name,
-        train=Split(X_train, y_train, dataset.classes, "train"),
-        test=Split(X_test, y_test, dataset.classes, "test"),
+        train=Split(X_train, y_train, dataset.classes, "train", dataset.target_names),
+        test=Split(X_test, y_test, dataset.classes, "test", dataset.target_names),
         classes=dataset.classes,
         description=dataset.description,
+        target_names=dataset.target_names,
     )
 
 
@@ -190,6 +198,64 @@ def load_digits(test_fraction: float = 0.2, seed: int = 0) -> Dataset:
         description="1,797 handwritten digits of 8 x 8 pixels (Alpaydin and Kaynak, UCI), from scikit-learn",
     )
     return _divide(dataset, test_fraction, seed)
+
+
+def load_digit_traits(test_fraction: float = 0.2, seed: int = 0) -> Dataset:
+    """Four questions about each of scikit-learn's digits, to be answered with yes or no: several at once.
+
+    The images and their division are those of :func:`load_digits`, every digit in the same share. The
+    targets are 1 for yes and 0 for no:
+
+    ================== ==============
+    ``target_names``   yes for
+    ================== ==============
+    ``"even"``         0, 2, 4, 6, 8
+    ``"prime"``        2, 3, 5, 7
+    ``"five or more"`` 5, 6, 7, 8, 9
+    ``"with a hole"``  0, 6, 8, 9
+    ================== ==============
+
+    A 4 counts as one without a hole, since most people write it open at the top.
+
+    Parameters
+    ----------
+    test_fraction
+        The part to hold out as ``test``; 0 leaves all digits in ``train``.
+    seed
+        The seed of the shuffle.
+
+    Returns
+    -------
+    Dataset
+        ``train`` and ``test``: X (n, 64) float32, y (n, 4) float32 of 0 and 1.
+
+    Raises
+    ------
+    DataError
+        If scikit-learn is not installed.
+
+    Examples
+    --------
+    >>> traits = load_digit_traits()
+    >>> traits.target_names
+    ('even', 'prime', 'five or more', 'with a hole')
+    >>> traits.train
+    Split('train': X (1437, 64) float32, y (1437, 4) float32)
+    """
+    digits = load_digits(test_fraction, seed)
+    names = tuple(_TRAITS)
+    answers = np.array([[digit in yes for yes in _TRAITS.values()] for digit in range(10)], np.float32)
+
+    def asked(side: Split) -> Split:
+        return Split(side.X, answers[side.y], None, side.name, names)
+
+    return Dataset(
+        "digit-traits",
+        train=asked(digits.train),
+        test=None if digits.test is None else asked(digits.test),
+        description=f"four yes-or-no traits of {digits.description}",
+        target_names=names,
+    )
 
 
 def load_mnist(split: str = "book") -> Dataset:
@@ -346,6 +412,7 @@ def _lack(folder: Path) -> str:
 
 
 _NAMED: dict[str, Callable[[float, int], Dataset]] = {
+    "digit-traits": load_digit_traits,
     "digits": load_digits,
     "mnist": lambda test_fraction, seed: load_mnist(),
 }

@@ -25,7 +25,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpunn.data.binary import MAX_NDIM, byte_count, read_at_most
+from gpunn.data.binary import ALLOWANCE, MAX_NDIM, byte_count, pass_over, read_at_most
 from gpunn.errors import ArgumentError, FormatError
 from gpunn.files import write_atomically
 
@@ -39,8 +39,11 @@ _GZIP_MAGIC = b"\x1f\x8b"
 def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
     """Read an array from an IDX file, compressed with gzip or not.
 
-    Whether the file is compressed is told by its first bytes, not by its name. Memory is taken only
-    for bytes that the file delivers, whatever its header announces.
+    Whether the file is compressed is told by its first bytes, not by its name.
+
+    Reading takes no more memory than twice the file and 64 MB, whatever its header announces. A
+    compressed file may well hold a larger array than that: it is then unpacked twice, once only to see
+    that it is whole, before memory is taken for the array and for nothing beside it.
 
     Parameters
     ----------
@@ -75,13 +78,14 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
     """
     name = os.fspath(path)
     with open(path, "rb") as file:
+        affordable = 2 * os.fstat(file.fileno()).st_size + ALLOWANCE
         compressed = file.read(2) == _GZIP_MAGIC
         file.seek(0)
         if not compressed:
-            return _read(file, name)
+            return _read(file, name, affordable)
         try:
             with gzip.GzipFile(fileobj=file) as unpacked:
-                return _read(unpacked, name)
+                return _read(unpacked, name, affordable)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise FormatError(
                 f"{name}: the gzip stream is damaged or cut short ({error}); expected a whole "
@@ -89,7 +93,7 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
             ) from error
 
 
-def _read(stream: IO[bytes] | gzip.GzipFile, name: str) -> NDArray[Any]:
+def _read(stream: IO[bytes] | gzip.GzipFile, name: str, affordable: int) -> NDArray[Any]:
     magic = bytes(read_at_most(stream, 4))
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _TYPES:
         raise FormatError(
@@ -110,21 +114,31 @@ def _read(stream: IO[bytes] | gzip.GzipFile, name: str) -> NDArray[Any]:
             f"{name}: the header announces the shape {_brief(shape)}, which no array can have "
             f"(at most {MAX_NDIM} axes, and what memory can address): the file is damaged"
         )
+    announced = f"the header announces the shape {_brief(shape)} of {dtype.newbyteorder('=').name}"
+    if expected > affordable:
+        start = stream.tell()
+        _expect_end(stream, pass_over(stream, expected), expected, name, announced)
+        stream.seek(start)
     payload = read_at_most(stream, expected)
-    if len(payload) < expected:
+    _expect_end(stream, len(payload), expected, name, announced)
+    array: NDArray[Any] = np.ndarray(shape, dtype, buffer=payload)
+    # In place: a converted copy would take the memory of the array once more.
+    return array if dtype.isnative else array.byteswap(inplace=True).view(dtype.newbyteorder("="))
+
+
+def _expect_end(
+    stream: IO[bytes] | gzip.GzipFile, got: int, expected: int, name: str, announced: str
+) -> None:
+    if got < expected:
         raise FormatError(
-            f"{name}: is cut short: the header announces the shape {_brief(shape)} of "
-            f"{dtype.newbyteorder('=').name}, expected {expected:,} bytes after it, got {len(payload):,}: "
+            f"{name}: is cut short: {announced}, expected {expected:,} bytes after it, got {got:,}: "
             "fetch the file again"
         )
     if stream.read(1):
         raise FormatError(
-            f"{name}: goes on after its last element: the header announces the shape {_brief(shape)} of "
-            f"{dtype.newbyteorder('=').name}, expected {expected:,} bytes after it, got more: "
-            "the file is damaged, or its header is wrong"
+            f"{name}: goes on after its last element: {announced}, expected {expected:,} bytes after it, "
+            "got more: the file is damaged, or its header is wrong"
         )
-    array: NDArray[Any] = np.ndarray(shape, dtype, buffer=payload)
-    return array.astype(dtype.newbyteorder("="), copy=False)
 
 
 def _brief(shape: tuple[int, ...]) -> str:

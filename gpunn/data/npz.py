@@ -12,14 +12,16 @@ import numpy as np
 import numpy.lib.format as npy
 from numpy.typing import NDArray
 
-from gpunn.data.binary import byte_count, read_at_most
-from gpunn.data.splits import Dataset, Split, as_target
+from gpunn.data.binary import ALLOWANCE, byte_count, pass_over, read_at_most
+from gpunn.data.splits import Dataset, Split, as_labels, as_target
 from gpunn.errors import DataError, FormatError, GpunnError, unknown_name
 
 __all__ = ["read_npz"]
 
 _PAIRS = (("X", "y"), ("x", "y"), ("X_train", "y_train"), ("x_train", "y_train"), ("data", "target"))
+_CHUNK = 1 << 20
 _TEST_PAIRS = (("X_test", "y_test"), ("x_test", "y_test"))
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -34,6 +36,10 @@ def read_npz(path: str | os.PathLike[str], features: str | None = None, target: 
     are, whole numbers become float32, or float64 where float32 would lose digits; nothing is scaled.
     A target of one column (n, 1) becomes (n,). Words become int64 labels with ``classes``, whole
     numbers int64 (labels if they are exactly 0..k-1), other targets floats.
+
+    A damaged file takes no more memory than twice its size and 64 MB. A compressed one may well hold
+    larger arrays than that: such an array is unpacked twice, once only to see that it is whole and as
+    large as it announces, before memory is taken for it.
 
     Parameters
     ----------
@@ -74,7 +80,7 @@ def read_npz(path: str | os.PathLike[str], features: str | None = None, target: 
     with open(path, "rb") as file:
         try:
             with zipfile.ZipFile(file) as archive:
-                arrays = _Arrays(name, archive)
+                arrays = _Arrays(name, archive, 2 * os.fstat(file.fileno()).st_size + ALLOWANCE)
                 train, test = arrays.pair(features, target), arrays.test_pair()
         except (GpunnError, MemoryError):
             raise
@@ -93,8 +99,9 @@ _Pair = tuple[str, NDArray[Any], str, NDArray[Any]]
 class _Arrays:
     """The arrays of one open archive, read when asked for."""
 
-    def __init__(self, path: str, archive: zipfile.ZipFile) -> None:
+    def __init__(self, path: str, archive: zipfile.ZipFile, affordable: int) -> None:
         self.path = path
+        self.affordable = affordable
         self.archive = archive
         self.members = {
             info.filename.removesuffix(".npy"): info
@@ -121,7 +128,14 @@ class _Arrays:
         return None
 
     def read(self, key: str) -> NDArray[Any]:
-        with self.archive.open(self.members[key]) as stream:
+        info = self.members[key]
+        if info.compress_type not in _METHODS:
+            # The others may ask for gigabytes before they give a byte.
+            raise FormatError(
+                f"{self.path}: the array {key!r} is packed by method {info.compress_type}, expected 0 or "
+                "8, as numpy.savez and numpy.savez_compressed pack: save the file again"
+            )
+        with self.archive.open(info) as stream:
             try:
                 version = npy.read_magic(stream)
                 with warnings.catch_warnings():
@@ -146,14 +160,25 @@ class _Arrays:
                     f"{self.path}: the array {key!r} announces a shape of {len(shape)} axes that no array "
                     "can have: the file is damaged"
                 )
-            payload = read_at_most(stream, expected + 1)
-        if len(payload) != expected:
+            # What the archive says of its member, before memory is taken for what the array says.
+            held = info.file_size - stream.tell()
+            if held == expected:
+                if expected > self.affordable:
+                    self._expect_whole(info)
+                payload = read_at_most(stream, expected)
+                held = len(payload)
+        if held != expected:
             raise FormatError(
                 f"{self.path}: the array {key!r} announces {expected:,} bytes of elements, got "
-                f"{'more' if len(payload) > expected else format(len(payload), ',')}: the file is damaged"
+                f"{'more' if held > expected else format(held, ',')}: the file is damaged"
             )
         array: NDArray[Any] = np.ndarray(shape, dtype, buffer=payload, order="F" if fortran else "C")
         return array.astype(dtype.newbyteorder("="), order="C", copy=False)
+
+    def _expect_whole(self, info: zipfile.ZipInfo) -> None:
+        with self.archive.open(info) as trial:
+            if pass_over(trial, info.file_size) < info.file_size:
+                raise zipfile.BadZipFile(f"{info.filename!r} unpacks to less than it announces")
 
 
 def _dataset(path: str, train: _Pair, test: _Pair | None) -> Dataset:
@@ -171,7 +196,7 @@ def _dataset(path: str, train: _Pair, test: _Pair | None) -> Dataset:
             f"{raw[1].dtype} of shape {raw[1].shape}, expected the same kind and the same outputs"
         )
     try:
-        y, classes = as_target(np.concatenate(raw))
+        y, classes = _labels(raw) if raw[0].dtype.kind == "U" else as_target(np.concatenate(raw))
     except DataError as error:
         raise FormatError(f"{path}: in the array {train[2]!r} {error}") from error
     sides = [
@@ -185,6 +210,17 @@ def _dataset(path: str, train: _Pair, test: _Pair | None) -> Dataset:
         classes=classes,
         description=f"{len(raw[0]):,} rows of {examples[0].shape[1]:,} numbers from {Path(path).name}",
     )
+
+
+def _labels(sides: list[NDArray[Any]]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    # Each side on its own: in one array, a long word of the one would widen every word of the other.
+    words: list[str] = []
+    codes = []
+    for side in sides:
+        found, places = np.unique(side, return_inverse=True)
+        codes.append(places.reshape(side.shape) + len(words))
+        words += found.tolist()
+    return as_labels(np.concatenate(codes), words)
 
 
 def _examples(path: str, pair: _Pair) -> NDArray[Any]:
@@ -217,7 +253,10 @@ def _raw_targets(path: str, pair: _Pair) -> NDArray[Any]:
         try:
             words = np.char.decode(y, "utf-8") if y.dtype.kind == "S" else y
             # NumPy takes any 32 bits for a character; Python strings cannot.
-            words.astype(words.dtype.newbyteorder("<")).tobytes().decode("utf-32-le")
+            rows = 1 + _CHUNK // words.itemsize
+            for start in range(0, len(words), rows):
+                block = words[start : start + rows]
+                block.astype(block.dtype.newbyteorder("<")).tobytes().decode("utf-32-le")
         except ValueError as error:
             raise FormatError(
                 f"{path}: the array {y_name!r} holds text that cannot be decoded ({error}), expected Unicode"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gpunn.errors import ArgumentError, DataError, ShapeError
 
-__all__ = ["Dataset", "Split", "as_target", "hold_out"]
+__all__ = ["Dataset", "Split", "as_labels", "as_target", "hold_out"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -28,6 +29,8 @@ class Split:
         For labels, the name of each: ``classes[y[i]]`` names the class of example i. Else None.
     name
         Which side this is, such as ``"train"``.
+    target_names
+        For targets (n, n_outputs), the name of each output; None where they have none.
 
     Raises
     ------
@@ -47,6 +50,7 @@ class Split:
     y: NDArray[Any] | None
     classes: tuple[str, ...] | None = None
     name: str = ""
+    target_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.y is not None and len(self.X) != len(self.y):
@@ -76,6 +80,8 @@ class Dataset:
         The sides; None where the data set has no such side.
     classes
         For labels, the name of each, the same on every side; None when the targets are numbers.
+    target_names
+        For targets (n, n_outputs), the name of each output, the same on every side; else None.
     description
         One sentence on what the examples are and where they come from.
 
@@ -92,6 +98,7 @@ class Dataset:
     test: Split | None = None
     classes: tuple[str, ...] | None = None
     description: str = ""
+    target_names: tuple[str, ...] | None = None
 
 
 def as_target(values: NDArray[Any]) -> tuple[NDArray[Any], tuple[str, ...] | None]:
@@ -118,7 +125,7 @@ def as_target(values: NDArray[Any]) -> tuple[NDArray[Any], tuple[str, ...] | Non
     """
     if values.dtype.kind == "U":
         words, codes = np.unique(values, return_inverse=True)
-        return codes.reshape(values.shape).astype(np.int64), tuple(words.tolist())
+        return as_labels(codes.reshape(values.shape), words.tolist())
     if values.ndim == 1 and values.dtype.kind in "biu":
         if values.dtype.kind == "u" and int(values.max()) >= 2**63:
             raise DataError(f"a target is {int(values.max())}, expected whole numbers below 2**63")
@@ -126,6 +133,19 @@ def as_target(values: NDArray[Any]) -> tuple[NDArray[Any], tuple[str, ...] | Non
         whole = labels.min() == 0 and labels.max() < len(labels) and bool(np.bincount(labels).all())
         return labels, tuple(map(str, range(int(labels.max()) + 1))) if whole else None
     return values.astype(np.result_type(values.dtype, np.float32), copy=False), None
+
+
+def as_labels(codes: NDArray[Any], words: Sequence[str]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Turn codes, where code c stands for ``words[c]``, into labels of the sorted words.
+
+    Each word is held once, however often it occurs and however long it is.
+
+    >>> as_labels(np.array([0, 1, 2, 0]), ["dog", "cat", "dog"])
+    (array([1, 0, 1, 1]), ('cat', 'dog'))
+    """
+    classes = tuple(sorted(set(words)))
+    numbers = {word: number for number, word in enumerate(classes)}
+    return np.array([numbers[word] for word in words], dtype=np.int64)[codes], classes
 
 
 def hold_out(

@@ -19,12 +19,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gpunn.data.splits import Dataset, Split, as_target
+from gpunn.data.splits import Dataset, Split, as_labels, as_target
 from gpunn.errors import ArgumentError, FormatError, unknown_name
 
 __all__ = ["read_csv"]
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+# No digit can be matched in two ways: a long cell takes no longer than it is.
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
@@ -99,11 +100,11 @@ def read_csv(
     name = os.fspath(path)
     quoted = _has_quotes(name)
     layout = _layout(name, target, _sniff(name) if delimiter is None else _checked(delimiter), header)
-    X, y = (None if quoted else _parse_fast(layout)) or _parse_slow(layout)
-    if y is None:
-        labels, classes = None, None
-    else:
-        labels, classes = as_target(y)
+    X, y, words = (None if quoted else _parse_fast(layout)) or _parse_slow(layout)
+    labels: NDArray[Any] | None = None
+    classes: tuple[str, ...] | None = None
+    if y is not None:
+        labels, classes = as_target(y) if words is None else as_labels(y, words)
     stem = Path(name).stem
     return Dataset(
         stem,
@@ -161,13 +162,19 @@ def _checked(delimiter: str) -> str:
 def _sniff(path: str) -> str:
     with open(path, encoding="utf-8-sig", newline="") as file:
         lines = list(itertools.islice(file, _SNIFFED_ROWS))
-    widths = {
-        candidate: [len(row) for row in csv.reader(lines, delimiter=candidate) if row] for candidate in "\t;,"
-    }
+    widths = {candidate: _widths(lines, candidate) for candidate in "\t;,"}
     for candidate, found in widths.items():
         if len(set(found)) == 1 and found[0] > 1:
             return candidate
     return max(",;\t", key=lambda candidate: max(widths[candidate], default=0))
+
+
+def _widths(lines: list[str], delimiter: str) -> list[int]:
+    try:
+        return [len(row) for row in csv.reader(lines, delimiter=delimiter) if row]
+    except csv.Error:
+        # A cell that is too long for csv, as a whole line is where this is not the delimiter.
+        return []
 
 
 def _rows(path: str, delimiter: str) -> Generator[tuple[int, int, list[str]]]:
@@ -251,7 +258,8 @@ def _is_header(features: Sequence[str]) -> bool:
     return any(features) and not any(map(_is_number, features))
 
 
-_Parsed = tuple[NDArray[np.float64], NDArray[Any] | None]
+#: X; y; and, where y holds codes for words, the word of each code.
+_Parsed = tuple[NDArray[np.float64], NDArray[Any] | None, list[str] | None]
 
 
 def _parse_fast(layout: _Layout) -> _Parsed | None:
@@ -271,14 +279,18 @@ def _parse_fast(layout: _Layout) -> _Parsed | None:
     if table is None or table.shape[1] != layout.width or not _finite(table):
         return None
     if layout.target is None:
-        return table, None
+        return table, None, None
     column = table[:, layout.target]
+    y: NDArray[Any] = column.copy()
     if layout.words:
-        y: NDArray[Any] = np.array([word.strip() for word in codes])[column.astype(np.intp)]
-    else:
-        whole = _loadtxt(layout, np.int64, usecols=[layout.target]) if _may_be_whole(column) else None
-        y = column.copy() if whole is None else whole[:, 0]
-    return np.delete(table, layout.target, axis=1), y
+        y = y.astype(np.intp)
+    elif _may_be_whole(column) and (whole := _loadtxt(layout, np.int64, usecols=[layout.target])) is not None:
+        y = whole[:, 0]
+    return (
+        np.delete(table, layout.target, axis=1),
+        y,
+        [word.strip() for word in codes] if layout.words else None,
+    )
 
 
 def _loadtxt(
@@ -320,6 +332,8 @@ def _parse_slow(layout: _Layout) -> _Parsed:
     """The table row by row: the definition of what a table is, and the source of every complaint."""
     values = array("d")
     targets: list[str] = []
+    codes: dict[str, int] = {}
+    labels = array("q")
     with closing(_rows(layout.path, layout.delimiter)) as rows:
         for line, _, cells in itertools.islice(rows, 1 if layout.names else 0, None):
             if len(cells) != layout.width:
@@ -330,21 +344,24 @@ def _parse_slow(layout: _Layout) -> _Parsed:
             for column, cell in enumerate(cells):
                 if column == layout.target:
                     _check_target(layout, line, cell)
-                    targets.append(cell)
+                    if layout.words:
+                        labels.append(codes.setdefault(cell, len(codes)))
+                    else:
+                        targets.append(cell)
                 else:
                     values.append(_value(layout, line, column, cell))
     features = layout.width - (layout.target is not None)
     X = np.frombuffer(values, np.float64).reshape(-1, features)
     if layout.target is None:
-        return X, None
+        return X, None, None
     if layout.words:
-        return X, np.array(targets)
+        return X, np.frombuffer(labels, np.int64), list(codes)
     if all(map(_INTEGER.fullmatch, targets)):
         try:
-            return X, np.array([int(cell) for cell in targets], dtype=np.int64)
+            return X, np.array([int(cell) for cell in targets], dtype=np.int64), None
         except (OverflowError, ValueError):
             pass
-    return X, np.array([float(cell) for cell in targets])
+    return X, np.array([float(cell) for cell in targets]), None
 
 
 def _check_target(layout: _Layout, line: int, cell: str) -> None:

@@ -1,0 +1,98 @@
+"""Minibatches that come one by one: from a list, a loader, a generator larger than memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from .errors import ArgumentError, DataError, whole_number
+
+__all__ = ["Stream", "stream_of"]
+
+
+class Stream:
+    """Where minibatches come from: an iterable of (x, y) or (x, y, sample_weight), or what makes one.
+
+    Parameters
+    ----------
+    source : iterable or callable
+        A list or a loader is gone through once an epoch; a function is called once an epoch; an iterator (a
+        generator) goes on where it stopped.
+    steps : int, optional
+        The minibatches of one epoch; without it an epoch ends where the source does.
+    """
+
+    def __init__(self, source: Any, steps: int | None = None) -> None:
+        self.source = source
+        self.steps = None if steps is None else whole_number("steps_per_epoch", steps, 1)
+        self.once = isinstance(source, Iterator)
+        self._made = 0
+
+    def __len__(self) -> int:
+        """The minibatches of one epoch, 0 where only the source knows."""
+        if self.steps is not None:
+            return self.steps
+        try:
+            return len(self.source)
+        except TypeError:
+            return 0
+
+    def check(self, epochs: int) -> None:
+        """Raise where the source cannot last for that many epochs."""
+        if self.once and self.steps is None and epochs > 1:
+            raise ArgumentError(
+                f"a {type(self.source).__name__} can be gone through once, {epochs} epochs are asked for: "
+                f"pass the function that makes it, a list of batches, or steps_per_epoch"
+            )
+
+    def epoch(self) -> Iterator[tuple[Any, Any, Any]]:
+        """The minibatches of one epoch as (x, y, sample_weight or None)."""
+        source = self.source() if callable(self.source) else self.source
+        if not isinstance(source, Iterable):
+            raise ArgumentError(f"{self.source!r} gives {source!r}, expected an iterable of (x, y) batches")
+        number = 0
+        # The count is asked first: a batch that is taken from a generator and not used would be lost.
+        iterator = iter(source)
+        while number != self.steps:
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                break
+            number += 1
+            self._made += 1
+            if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
+                raise DataError(
+                    f"batch {number} is {_described(batch)}, expected a pair (x, y) or (x, y, sample_weight)"
+                )
+            yield batch[0], batch[1], batch[2] if len(batch) == 3 else None
+        if number == 0:
+            again = f" after {self._made} batches" if self._made else ""
+            raise DataError(f"the batches have run out{again}: expected at least one (x, y) an epoch")
+
+
+def _described(batch: Any) -> str:
+    if isinstance(batch, (tuple, list)):
+        return f"a {type(batch).__name__} of {len(batch)}"
+    shape = getattr(batch, "shape", None)
+    return f"a {type(batch).__name__}" + (f" of shape {shape}" if shape is not None else "")
+
+
+def stream_of(X: Any, y: Any, steps: int | None = None) -> Stream | None:
+    """The stream that X is where no y is given; None for arrays.
+
+    Raises :class:`gpunn.ArgumentError` for arrays without y, and for ``steps_per_epoch`` with arrays.
+    """
+    if isinstance(X, Stream):
+        return X
+    table = isinstance(X, (np.ndarray, Mapping, str, bytes)) or hasattr(X, "__array__")
+    if y is None and not table and (callable(X) or isinstance(X, Iterable)):
+        return Stream(X, steps)
+    if y is None:
+        raise ArgumentError(
+            f"y is missing, and X is a {type(X).__name__}: give both, or an iterable of (x, y) batches as X"
+        )
+    if steps is not None:
+        raise ArgumentError("steps_per_epoch is for an iterable of batches; arrays have n / batch_size steps")
+    return None
