@@ -1,10 +1,12 @@
 # make demo: an environment in .venv, and a network trained on real digits.
 # make test: the same with the test extras; lint, types, every test.
+# make campaign: the random tests of numerics, files and kills in full; their figures in build/campaign.jsonl.
+# make docs: the reference pages, from the code.
 PYTHON ?= python3
 BIN := .venv/bin
 GPUNN_RUNS ?= runs
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format campaign docs clean
 
 demo: .venv/.demo
 	$(BIN)/gpunn train --data digits --out $(GPUNN_RUNS)/digits
@@ -20,6 +22,14 @@ lint: .venv/.test
 format: .venv/.test
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+campaign: .venv/.test
+	@mkdir -p build && rm -f build/campaign.jsonl
+	GPUNN_CAMPAIGN=full GPUNN_CAMPAIGN_REPORT=build/campaign.jsonl $(BIN)/python -m pytest -q -m campaign $(PYTEST_ARGS)
+	@cat build/campaign.jsonl
+
+docs: .venv/.test
+	$(BIN)/python docs/generate.py
 
 clean:
 	rm -rf .venv build *.egg-info .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -14,6 +14,7 @@ from typing import Any
 from ._source_tree import find_kernels
 from ._version import __version__
 from .activations import register_activation
+from .callbacks import Checkpoint, CSVLog, EarlyStopping, ReduceLROnPlateau, TensorBoard
 from .checkpoint import load
 from .device import devices
 from .errors import (
@@ -46,13 +47,16 @@ __all__ = [
     "Adam",
     "AdamW",
     "ArgumentError",
+    "CSVLog",
     "Callback",
+    "Checkpoint",
     "Cosine",
     "DataError",
     "Dense",
     "DeviceError",
     "DivergenceError",
     "Dropout",
+    "EarlyStopping",
     "Exponential",
     "Flatten",
     "FormatError",
@@ -65,10 +69,12 @@ __all__ = [
     "Program",
     "ProgramError",
     "RMSprop",
+    "ReduceLROnPlateau",
     "Schedule",
     "Sequential",
     "ShapeError",
     "StepDecay",
+    "TensorBoard",
     "Trainer",
     "UnknownNameError",
     "Warmup",

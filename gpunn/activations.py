@@ -183,20 +183,40 @@ _NIELSEN = "Nielsen, Neural Networks and Deep Learning"
 ACTIVATIONS: dict[str, Activation] = {
     row.name: row
     for row in (
-        Activation("identity", _identity, _identity_prime, "output", "a = z", f"{_NIELSEN}, chapter 3"),
         Activation(
-            "sigmoid", _sigmoid, _sigmoid_prime, "output", "a = 1/(1 + e⁻ᶻ)", f"{_NIELSEN}, equation (3)"
+            "identity", _identity, _identity_prime, "output", "a = z, σ′ = 1", f"{_NIELSEN}, chapter 3"
         ),
         Activation(
-            "tanh", _tanh, _tanh_prime, "output", "a = (eᶻ − e⁻ᶻ)/(eᶻ + e⁻ᶻ)", f"{_NIELSEN}, equation (110)"
+            "sigmoid",
+            _sigmoid,
+            _sigmoid_prime,
+            "output",
+            "a = 1/(1 + e⁻ᶻ), σ′ = a(1 − a)",
+            f"{_NIELSEN}, equation (3)",
         ),
-        Activation("relu", _relu, _relu_prime, "output", "a = max(0, z)", f"{_NIELSEN}, chapter 3", (0.0,)),
+        Activation(
+            "tanh",
+            _tanh,
+            _tanh_prime,
+            "output",
+            "a = (eᶻ − e⁻ᶻ)/(eᶻ + e⁻ᶻ), σ′ = 1 − a²",
+            f"{_NIELSEN}, equation (110)",
+        ),
+        Activation(
+            "relu",
+            _relu,
+            _relu_prime,
+            "output",
+            "a = max(0, z), σ′ = 1 for z > 0, else 0",
+            f"{_NIELSEN}, chapter 3",
+            (0.0,),
+        ),
         Activation(
             "leaky_relu",
             _leaky_relu,
             _leaky_relu_prime,
             "output",
-            "a = max(z, 0.01 z)",
+            "a = max(z, 0.01 z), σ′ = 1 for z > 0, else 0.01",
             "Maas, Hannun and Ng, Rectifier nonlinearities improve neural network acoustic models, 2013",
             (0.0,),
         ),
@@ -205,7 +225,7 @@ ACTIVATIONS: dict[str, Activation] = {
             _elu,
             _elu_prime,
             "output",
-            "a = z for z > 0, else eᶻ − 1",
+            "a = z for z > 0, else eᶻ − 1; σ′ = 1 for z > 0, else a + 1",
             "Clevert, Unterthiner and Hochreiter 2015, arXiv:1511.07289, with α = 1",
         ),
         Activation(
@@ -213,7 +233,7 @@ ACTIVATIONS: dict[str, Activation] = {
             _softplus,
             _softplus_prime,
             "output",
-            "a = log(1 + eᶻ)",
+            "a = log(1 + eᶻ), σ′ = 1 − e⁻ᵃ",
             "Dugas et al., Incorporating second-order functional knowledge, 2000; Glorot et al. 2011",
         ),
         Activation(
@@ -221,7 +241,7 @@ ACTIVATIONS: dict[str, Activation] = {
             _hard_sigmoid,
             _hard_sigmoid_prime,
             "output",
-            "a = min(max(z/6 + ½, 0), 1)",
+            "a = min(max(z/6 + ½, 0), 1), σ′ = 1/6 for 0 < a < 1, else 0",
             "Courbariaux, Bengio and David 2015, arXiv:1511.00363; slope 1/6 as in PyTorch and Keras 3",
             (-3.0, 3.0),
         ),
@@ -230,7 +250,7 @@ ACTIVATIONS: dict[str, Activation] = {
             _gelu,
             _gelu_prime,
             "input",
-            "a = z Φ(z), Φ(z) = ½ erfc(−z/√2)",
+            "a = z Φ(z), Φ(z) = ½ erfc(−z/√2), σ′ = Φ(z) + z exp(−z²/2)/√(2π)",
             "Hendrycks and Gimpel 2016, arXiv:1606.08415, without approximation",
         ),
         Activation(
@@ -238,7 +258,7 @@ ACTIVATIONS: dict[str, Activation] = {
             _silu,
             _silu_prime,
             "input",
-            "a = z/(1 + e⁻ᶻ)",
+            "a = z s, s = 1/(1 + e⁻ᶻ), σ′ = s (1 + z (1 − s))",
             "Elfwing, Uchibe and Doya 2017, arXiv:1702.03118",
         ),
     )

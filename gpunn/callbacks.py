@@ -10,7 +10,9 @@ import csv
 import io
 import math
 import os
+import socket
 import string
+import struct
 import time
 import warnings
 import weakref
@@ -32,6 +34,7 @@ from .errors import (
     whole_number,
 )
 from .history import lower_is_better
+from .interrupt import Interrupt
 from .training import Callback, Trainer
 
 __all__ = [
@@ -368,7 +371,8 @@ class Checkpoint(_Configured):
         Save after epochs 1·every_epochs, 2·every_epochs, ...; ``None``: only by the clock.
     every_minutes : float or None
         Save when the last file is older than that, in the middle of an epoch too. That file bears the number
-        of the epoch it is in, and the run it holds goes on with the next minibatch.
+        of the epoch it is in, and the run it holds goes on with the next minibatch; where the data are an
+        iterable of batches, it begins that epoch anew.
     keep : int or None
         How many files to keep: of those that this callback wrote, the oldest are deleted, once the new one is
         there. Nothing else is deleted, nor a file that somebody has changed since. ``None`` keeps all.
@@ -461,7 +465,9 @@ class Checkpoint(_Configured):
 
     def on_progress(self, trainer: Trainer) -> None:
         """Save when the last file is too old."""
-        if self._clock_says():
+        # Training looks at Θ at the end of the epoch only: until then, overwrite no good file with a bad Θ.
+        network = trainer.network
+        if self._clock_says() and network.backend.all_finite(network.memory["theta"]):
             self._save(trainer, trainer.epochs_done + 1)
 
     def on_epoch_end(self, trainer: Trainer, record: dict[str, Any]) -> None:
@@ -568,9 +574,13 @@ class _Log(_Configured):
 
     def on_epoch_end(self, trainer: Trainer, record: dict[str, Any]) -> None:
         """Write the epoch."""
-        # Before writing: an epoch that failed to be written is not tried again at the end of the fit.
-        self._last = record["epoch"]
-        self._write(trainer, record)
+        # Ctrl-C waits: the epoch is neither lost nor written twice. One that cannot be written is not tried
+        # again at the end of the fit, so it is counted before.
+        with Interrupt() as interrupt:
+            self._last = record["epoch"]
+            self._write(trainer, record)
+        if interrupt.requested:
+            raise KeyboardInterrupt
 
     def on_fit_end(self, trainer: Trainer) -> None:
         """Write what came into the history without a call: Ctrl-C, or an earlier callback that raised."""
@@ -725,8 +735,15 @@ class TensorBoard(_Log):
 
     Examples
     --------
-    >>> import gpunn
-    >>> callbacks = [gpunn.callbacks.TensorBoard("runs")]  # doctest: +SKIP
+    >>> import gpunn, numpy as np, os, tempfile
+    >>> X = np.random.default_rng(0).standard_normal((60, 4)); y = (X[:, 0] > 0).astype(int)
+    >>> net = gpunn.Sequential([gpunn.Dense(2)], input_shape=4, seed=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     board = TensorBoard(folder)
+    ...     _ = net.fit(X, y, loss="cross_entropy", epochs=2, callbacks=[board], verbose=0)
+    ...     _ = net.fit(X, y, loss="cross_entropy", epochs=2, callbacks=[board], verbose=0)
+    ...     print(sorted(os.listdir(folder)))
+    ['run-1', 'run-2']
     """
 
     _options = ("folder", "histograms")
@@ -736,11 +753,11 @@ class TensorBoard(_Log):
         self.folder = self._path("folder", folder)
         self.histograms = bool(histograms)
         self.run: Path | None = None
-        self._events: Any = None
+        self._file: Path | None = None
         try:
-            import tensorboardX.event_file_writer
             import tensorboardX.proto.event_pb2
             import tensorboardX.proto.summary_pb2
+            import tensorboardX.record_writer
             import tensorboardX.summary
         except ImportError as error:
             raise MissingTensorBoardXError(
@@ -749,19 +766,10 @@ class TensorBoard(_Log):
             ) from error
         self._library = tensorboardX
 
-    def on_fit_end(self, trainer: Trainer) -> None:
-        """Write what is left, and close the file."""
-        try:
-            super().on_fit_end(trainer)
-        finally:
-            events, self._events = self._events, None
-            if events is not None:
-                with _writing("TensorBoard", Path(self.folder)):
-                    events.close()
-
     def _begin(self, *, goes_on: bool) -> None:
         if not goes_on:
             self.run = None
+        self._file = None
         with _writing("TensorBoard", Path(self.folder)):
             Path(self.folder).mkdir(parents=True, exist_ok=True)
 
@@ -774,23 +782,26 @@ class TensorBoard(_Log):
         if self.histograms and not late:
             for key, array in trainer.network.tensors().items():
                 values.extend(self._library.summary.histogram(key, array, bins=64).value)
-        event = proto.event_pb2.Event(
-            wall_time=time.time(), step=record["epoch"], summary=proto.summary_pb2.Summary(value=values)
-        )
+        event = {"step": record["epoch"], "summary": proto.summary_pb2.Summary(value=values)}
         with _writing("TensorBoard", self.run or Path(self.folder)):
-            if self._events is None:
-                self._events = self._open()
-            self._events.write_event(event)
-            self._events.flush()
+            if self.run is None:
+                self.run = _new_run(Path(self.folder))
+            content = b"" if self._file else self._bytes(file_version="brain.Event:2")
+            if self._file is None:
+                self._file = self.run / _event_file()
+            # Not SummaryWriter: its thread would swallow errors, and lose an epoch that is not written yet.
+            # Opened each time, so that nothing is left open whatever happens between two epochs.
+            with open(self._file, "ab") as file:
+                file.write(content + self._bytes(**event))
 
-    def _open(self) -> Any:
-        # Not SummaryWriter: its thread would swallow errors and lose an epoch that is not written yet.
-        if self.run is None:
-            self.run = _new_run(Path(self.folder))
-        self.run.mkdir(parents=True, exist_ok=True)
-        # tensorboardX tells files apart by the second, and overwrites.
-        suffix = f".{os.getpid()}.{next(_EVENT_FILES):06d}"
-        return self._library.event_file_writer.EventsWriter(str(self.run / "events"), suffix)
+    def _bytes(self, **event: Any) -> bytes:
+        """An event as its file has it: its length, the checksum of that, the event, its checksum."""
+        checksum = self._library.record_writer.masked_crc32c
+        content = self._library.proto.event_pb2.Event(wall_time=time.time(), **event).SerializeToString()
+        length = struct.pack("<Q", len(content))
+        return b"".join(
+            (length, struct.pack("<I", checksum(length)), content, struct.pack("<I", checksum(content)))
+        )
 
 
 def _curves(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
@@ -805,6 +816,12 @@ def _curves(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
             yield key if key == "lr" else f"{key}/train", number
     if record.get("seconds"):
         yield "samples_per_second", record["samples"] / record["seconds"]
+
+
+def _event_file() -> str:
+    """A name that TensorBoard takes for events: the files of a run in the order of their names."""
+    stamp = f"{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_EVENT_FILES):06d}"
+    return f"events.out.tfevents.{stamp}"
 
 
 def _new_run(folder: Path) -> Path:
@@ -834,7 +851,8 @@ def _text(value: Any) -> str:
     number = _as_number(value)
     if number is None:
         return ""
-    return str(int(value)) if isinstance(value, (int, np.integer)) else repr(number)
+    whole = isinstance(value, int) or np.asarray(value).dtype.kind in "iu"
+    return str(int(value)) if whole else repr(number)
 
 
 def _ends_a_line(file: Any) -> bool:

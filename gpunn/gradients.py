@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -65,7 +66,8 @@ def gradcheck(
     step : float
         h.
     tolerance : float
-        For the relative error ‖g − ĝ‖ / (‖g‖ + ‖ĝ‖) over the entries compared of each parameter.
+        For the relative error ‖g − ĝ‖ / (‖g‖ + ‖ĝ‖) over the entries compared of each parameter, less what
+        the rounding of C makes of it.
     entries : int
         How many entries of each parameter are compared, drawn with a fixed seed; all where there are fewer.
 
@@ -85,6 +87,7 @@ def gradcheck(
     gradients = copy.gradients(X, y, sample_weight=sample_weight)
     rng = np.random.default_rng(0)
     errors = {}
+    largest = 0.0
     for key, exact in gradients.items():
         value = copy.backend.download(copy.parameters[key])
         places = rng.permutation(value.size)[:entries]
@@ -97,8 +100,12 @@ def gradcheck(
                 copy.parameters[key] = moved
                 cost.append(copy.evaluate(X, y, sample_weight=sample_weight)["loss"])
             estimate[i] = (cost[0] - cost[1]) / (2 * step)
+            largest = max(largest, *map(abs, cost))
         copy.parameters[key] = value
         chosen = exact.ravel()[places]
         scale = float(np.linalg.norm(chosen) + np.linalg.norm(estimate))
-        errors[key] = float(np.linalg.norm(chosen - estimate)) / scale if scale else 0.0
+        # A difference of two costs cannot be nearer to the truth than their rounding.
+        rounding = np.finfo(float).eps * largest / step * math.sqrt(len(places))
+        apart = max(0.0, float(np.linalg.norm(chosen - estimate)) - 4 * rounding)
+        errors[key] = apart / scale if scale else 0.0
     return GradientCheck(errors, tolerance)

@@ -51,9 +51,7 @@ def _zeros(rng: np.random.Generator, shape: Sequence[int], fan_in: int, fan_out:
     return np.zeros(shape)
 
 
-#: Name to distribution. ``normal`` is N(0, 1) (Nielsen, chapter 1); ``lecun_normal`` N(0, 1/fan_in)
-#: (Nielsen, chapter 3; LeCun et al. 1998, Efficient BackProp); ``glorot_*`` have the variance
-#: 2/(fan_in + fan_out) (Glorot and Bengio 2010); ``he_*`` 2/fan_in (He et al. 2015, arXiv:1502.01852).
+#: Name to distribution.
 INITIALIZERS: dict[str, Initializer] = {
     "normal": _scaled_normal(lambda fan_in, fan_out: 1.0),
     "lecun_normal": _scaled_normal(_lecun),
@@ -63,6 +61,19 @@ INITIALIZERS: dict[str, Initializer] = {
     "he_normal": _scaled_normal(_he),
     "he_uniform": _scaled_uniform(_he),
     "zeros": _zeros,
+}
+
+
+#: The formula of each, and where it comes from, for people.
+FORMULAS: dict[str, tuple[str, str]] = {
+    "normal": ("N(0, 1)", "Nielsen, Neural Networks and Deep Learning, chapter 1"),
+    "lecun_normal": ("N(0, 1/fan_in)", "Nielsen, chapter 3; LeCun et al. 1998, Efficient BackProp"),
+    "lecun_uniform": ("U(−r, r), r² = 3/fan_in", "LeCun et al. 1998, Efficient BackProp"),
+    "glorot_normal": ("N(0, 2/(fan_in + fan_out))", "Glorot and Bengio 2010"),
+    "glorot_uniform": ("U(−r, r), r² = 6/(fan_in + fan_out)", "Glorot and Bengio 2010, equation (16)"),
+    "he_normal": ("N(0, 2/fan_in)", "He et al. 2015, arXiv:1502.01852, equation (10)"),
+    "he_uniform": ("U(−r, r), r² = 6/fan_in", "He et al. 2015, arXiv:1502.01852"),
+    "zeros": ("0", "biases in most of the field"),
 }
 
 

@@ -532,7 +532,7 @@ for _row in (
     Rule(
         "binary_cross_entropy",
         "z(B,N) t(B,N) w?(B) -> loss(2):float64 delta?(B,N)",
-        "C = mean −Σ {t} log σ({z}) + (1 − {t}) log(1 − σ({z})), ∂C/∂z = (σ({z}) − {t})/B",
+        "C = −mean Σ [{t} log σ({z}) + (1 − {t}) log(1 − σ({z}))], ∂C/∂z = (σ({z}) − {t})/B",
         f"{_BOOK}, equations (57) and (63); {_WEIGHTED}",
         "loss",
     ),

@@ -313,8 +313,9 @@ class Trainer:
             validation = self.network._prepare(data[0], data[1], self.loss, names=names)
             validation.scan("fit")
             return lambda: [validation]
-        if isinstance(data, Stream) or callable(data) or (isinstance(data, Sequence) and not pair):
-            stream = Stream(data) if not isinstance(data, Stream) else data
+        batches = isinstance(data, (tuple, list)) and all(isinstance(batch, (tuple, list)) for batch in data)
+        if batches or callable(data) or isinstance(data, Stream):
+            stream = data if isinstance(data, Stream) else Stream(data)
             return lambda: self._prepared(stream, None, "validation ")
         raise ArgumentError(
             "validation_data is not a pair: expected (X, y), or a list of (x, y) batches, or a function that "

@@ -1,8 +1,8 @@
 """How far results are from the exact ones, over all finite numbers: mpmath with 60 digits is the judge.
 
 Each check draws arrays from the whole range of the dtype and counts errors in ULP. ``GPUNN_CAMPAIGN=full``
-draws 1000 arrays a check instead of 60; ``GPUNN_CAMPAIGN_REPORT`` names a file that gets the worst error of each
-check, one JSON object a line.
+draws 1000 arrays a check instead of 60; ``GPUNN_CAMPAIGN_REPORT`` names a file that gets the worst error of
+each check, one JSON object a line.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -164,7 +166,43 @@ def test_a_row_of_words_can_be_said_to_be_no_header(read):
         read("a,b,y\n3,4,0\n", header=False)
 
 
+def test_a_line_may_be_as_long_as_it_likes(read):
+    data = read("\n".join([",".join(["12"] * 100_000), ",".join(["13"] * 100_000)]))
+    assert data.train.X.shape == (2, 99_999)
+
+
+def test_rows_beyond_one_block_keep_their_places(read):
+    X = np.arange(400_000).reshape(-1, 2)
+    data = read("".join(f"{a},{a % 7},{b}\n" for a, b in X), target=1)
+    np.testing.assert_array_equal(data.train.X, X)
+    np.testing.assert_array_equal(data.train.y, X[:, 0] % 7)
+
+
+@pytest.mark.parametrize("quote", ["", '"'], ids=["plain", "quoted"])
+def test_one_long_word_does_not_widen_the_others(read, quote):
+    content = "".join(f"{i},w{i % 9}\n" for i in range(2000)) + f"1,{quote}{'a' * 100_000}{quote}\n"
+    tracemalloc.start()
+    try:
+        data = read(content)
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
+    assert [data.classes[label] for label in data.train.y[-3:]] == ["w0", "w1", "a" * 100_000]
+
+
+@pytest.mark.parametrize("cell", ["1" * 100_000 + "x", "1" * 50_000 + "." + "1" * 50_000 + "x"])
+def test_a_long_cell_that_is_nearly_a_number_is_refused_at_once(read, cell):
+    started = time.process_time()
+    with pytest.raises(FormatError, match="expected a number"):
+        read(f"1,2,0\n3,{cell},1\n")
+    assert time.process_time() - started < 5
+
+
 FAULTS = {
+    "a quoted cell beyond what csv takes": (
+        '1,2,"a"\n3,4,"' + "b" * 200_000 + '"\n',
+        "line 2: field larger than field limit",
+    ),
     "an empty file": ("", r"table\.csv: is empty, expected rows of numbers"),
     "a file of blank lines": ("\n\n  \n", "is empty"),
     "a header alone": ("a,b,y\n", "holds a header and no rows"),

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import gpunn.data
-from gpunn.data import datasets, load, load_digits, load_mnist, write_idx
+from gpunn.data import datasets, load, load_digit_traits, load_digits, load_mnist, write_idx
 from gpunn.errors import ArgumentError, DataError, FormatError, UnknownNameError
 
 FILES = list(datasets._MNIST_FILES)
@@ -51,10 +51,59 @@ def test_digits_are_the_ones_of_scikit_learn():
     np.testing.assert_array_equal(everything.train.y, labels)
 
 
-def test_digits_without_scikit_learn_name_the_extra(monkeypatch):
+def test_the_traits_are_answers_about_the_same_digits():
+    pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
+    digits, traits = load_digits(0.3, 5), load_digit_traits(0.3, 5)
+    assert traits.name == "digit-traits"
+    assert traits.classes is traits.train.classes is traits.validation is None
+    names = ("even", "prime", "five or more", "with a hole")
+    assert traits.target_names == traits.train.target_names == traits.test.target_names == names
+    for asked, known in ((traits.train, digits.train), (traits.test, digits.test)):
+        assert asked.name == known.name
+        np.testing.assert_array_equal(asked.X, known.X)
+        assert (asked.y.dtype, asked.y.shape) == (np.float32, (len(known), 4))
+        answers = [
+            [digit % 2 == 0, digit in (2, 3, 5, 7), digit >= 5, digit in (0, 6, 8, 9)] for digit in known.y
+        ]
+        np.testing.assert_array_equal(asked.y, answers)
+
+
+def test_the_traits_are_held_out_by_digit():
+    pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
+    traits = load_digit_traits()
+    assert (len(traits.train), len(traits.test)) == (1437, 360)
+    np.testing.assert_allclose(traits.train.y.mean(axis=0), traits.test.y.mean(axis=0), atol=0.01)
+    whole = load_digit_traits(test_fraction=0)
+    assert whole.test is None
+    assert len(whole.train) == 1797
+
+
+def test_load_knows_the_traits_by_name():
+    pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
+    first, again = load("Digit-Traits", seed=3, test_fraction=0.5), load_digit_traits(0.5, 3)
+    np.testing.assert_array_equal(first.test.X, again.test.X)
+    np.testing.assert_array_equal(first.test.y, again.test.y)
+
+
+def test_most_fours_are_open_and_most_zeros_are_not():
+    """What the trait "with a hole" says of 4: its background is in one piece, as few zeros' is."""
+    ndimage = pytest.importorskip("scipy.ndimage", reason="scipy counts the pieces")
+    pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
+    digits = load_digits(test_fraction=0).train
+
+    def closed(digit):
+        images = np.pad(digits.X[digits.y == digit].reshape(-1, 8, 8), ((0, 0), (1, 1), (1, 1)))
+        return np.mean([ndimage.label(image < 0.3, np.ones((3, 3)))[1] > 1 for image in images])
+
+    assert closed(4) < 0.25
+    assert closed(0) > 0.75
+
+
+@pytest.mark.parametrize("name", ["digits", "digit-traits"])
+def test_digits_without_scikit_learn_name_the_extra(monkeypatch, name):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(DataError, match=r'pip install "gpunn\[sklearn\]"'):
-        load("digits")
+        load(name)
 
 
 @pytest.mark.parametrize("name", ["digits", "Digits"])

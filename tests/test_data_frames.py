@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -158,9 +160,9 @@ NO_NUMBERS = {
 @pytest.mark.parametrize(("column", "words"), NO_NUMBERS.values(), ids=NO_NUMBERS)
 def test_a_column_that_is_no_numbers_is_named(build, column, words):
     frame = FRAME[["age", "height", "member"]].assign(kind=column)
-    for word in words:
-        with pytest.raises(DataError, match=f"column 'kind' of X .*expected numbers.*{word}"):
-            build().predict(frame)
+    with pytest.raises(DataError, match=r"column 'kind' of X has dtype .*, expected numbers: ") as caught:
+        build().predict(frame)
+    assert [word for word in words if not re.search(word, str(caught.value))] == [], caught.value
 
 
 def test_the_remedy_for_dates_works():
@@ -181,7 +183,9 @@ def test_the_remedy_for_dates_works():
     ids=["text", "objects", "categories", "an array", "an array of objects"],
 )
 def test_labels_that_are_words_name_the_remedy_and_it_works(build, y):
-    with pytest.raises(DataError, match=r"coder = gpunn.data.OneHot\(\).fit\(y\), then y = coder.labels\(y\)"):
+    with pytest.raises(
+        DataError, match=r"coder = gpunn.data.OneHot\(\).fit\(y\), then y = coder.labels\(y\)"
+    ):
         build().evaluate(FRAME, y, loss="cross_entropy")
     labels = OneHot().fit(y).labels(y)
     np.testing.assert_array_equal(labels, [0, 1, 2] * 8)

@@ -262,6 +262,29 @@ def test_a_header_of_the_second_version_is_read(tmp_path):
     np.testing.assert_array_equal(read_npz(path).train.X, X)
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA], ids=["bzip2", "lzma"])
+def test_members_packed_as_numpy_never_packs_them_are_refused(tmp_path, method):
+    path = tmp_path / "arrays.npz"
+    path.write_bytes(zipped({"X.npy": npy(X), "y.npy": npy(Y)}, method))
+    with pytest.raises(FormatError, match=rf"'X' is packed by method {method}, expected 0 or 8"):
+        read_npz(path)
+
+
+def test_a_long_word_on_one_side_does_not_widen_those_of_the_other(tmp_path):
+    path = tmp_path / "words.npz"
+    many, long = np.array(["a", "b"] * 1000), np.array(["c" * 20_000])
+    np.savez(path, X=np.ones((2000, 1)), y=many, X_test=np.ones((1, 1)), y_test=long)
+    tracemalloc.start()
+    try:
+        data = read_npz(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
+    assert data.classes == ("a", "b", "c" * 20_000)
+    np.testing.assert_array_equal(data.train.y, np.arange(2000) % 2)
+    np.testing.assert_array_equal(data.test.y, [2])
+
+
 def test_no_memory_is_taken_for_what_a_member_unpacks_to_beyond_its_header(tmp_path):
     path = tmp_path / "bomb.npz"
     path.write_bytes(zipped({"X.npy": npy(X) + bytes(2**26), "y.npy": npy(Y)}))

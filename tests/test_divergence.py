@@ -40,7 +40,7 @@ def state(tmp_path):
     def read(trainer):
         trainer.save(tmp_path / "run.safetensors")
         tensors = checkpoint.read(tmp_path / "run.safetensors").tensors
-        sums = ("state.loss", "state.loss_sum", "state.penalty", "state.sum.accuracy")
+        sums = ("state.loss", "state.loss_sum", "state.penalty", "state.sum.count_correct")
         kept = {name: array.tobytes() for name, array in tensors.items() if name not in sums}
         return kept, trainer.epochs_done, trainer.history.records[:]
 

@@ -437,10 +437,10 @@ def test_a_second_ctrl_c_after_the_last_minibatch_undoes_the_call_too(start, mon
     trainer, expected = start(), start()
     real = trainer._record
 
-    def pressed_twice(position):
+    def pressed_twice():
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
-        return real(position)
+        return real()
 
     monkeypatch.setattr(trainer, "_record", pressed_twice)
     with pytest.raises(KeyboardInterrupt):

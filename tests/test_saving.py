@@ -449,6 +449,19 @@ def test_a_file_of_another_format_is_refused(path, content, load):
         load(path)
 
 
+@pytest.mark.parametrize("dtype", ["F8_E5M2", "F8_E4M3", "BF16", "F4"])
+def test_a_dtype_that_numpy_lacks_is_refused(path, dtype):
+    entry = {
+        "dtype": dtype,
+        "shape": [2 if dtype == "F4" else 1],
+        "data_offsets": [0, 2 if dtype == "BF16" else 1],
+    }
+    header = json.dumps({"__metadata__": {"gpunn": "0 {}"}, "t": entry}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(entry["data_offsets"][1]))
+    with pytest.raises(gpunn.FormatError, match=r"net\.safetensors is not a whole safetensors file"):
+        gpunn.load(path)
+
+
 @pytest.mark.parametrize("metadata", [None, {}, {"format": "pt"}], ids=["none", "empty", "another's"])
 def test_a_safetensors_file_of_another_program_is_refused(path, metadata):
     save_file({"weight": np.zeros(3)}, path, metadata=metadata)
@@ -633,6 +646,9 @@ CHANGES = {
     "another dtype": {"dtype": "float64"},
     "an unknown dtype": {"dtype": "float16"},
     "a dtype that is null": {"dtype": None},
+    "a dtype in NumPy's shorthand": {"dtype": "<f4"},
+    "a dtype that NumPy warns of": {"dtype": "a"},
+    "a dtype that NumPy runs as Python": {"dtype": "(,)f4"},
     "a seed that is NaN": {"seed": NAN},
     "a seed that is infinite": {"seed": INFINITY},
     "a negative seed": {"seed": -1},

@@ -284,6 +284,7 @@ def test_a_record_holds_these_entries_in_this_order_and_of_these_types(build):
         ("loss", float),
         ("penalty", float),
         ("accuracy", float),
+        ("lr", float),
         ("seconds", float),
         ("samples", int),
         ("updates", int),
@@ -296,7 +297,7 @@ def test_a_record_holds_these_entries_in_this_order_and_of_these_types(build):
 
 def test_a_record_without_penalty_metrics_and_validation_is_short(build):
     history = build().fit(X, LABELS, loss="cross_entropy", verbose=0)
-    assert history.keys() == ["epoch", "loss", "seconds", "samples", "updates"]
+    assert history.keys() == ["epoch", "loss", "lr", "seconds", "samples", "updates"]
 
 
 def test_the_history_is_kept_on_the_network_and_says_what_was_trained(build):

@@ -115,9 +115,11 @@ def _leaky_relu(z: Array, a: Array, s: Array, mask: Array) -> None:
     np.maximum(z, s, out=a)
 
 
-def _leaky_relu_prime(a: Array) -> Array:
-    """NaN > 0 is false, and NaN ≤ 0 too: what is left is a itself."""
-    return np.where(a > 0, 1.0, np.where(a <= 0, 0.01, a))
+def _leaky_relu_prime(a: Array, delta: Array, s: Array) -> None:
+    """The larger of the sign and 0.01; NaN stays NaN."""
+    np.sign(a, out=s)
+    np.maximum(s, 0.01, out=s)
+    np.multiply(delta, s, out=delta)
 
 
 def _hard_sigmoid(z: Array, a: Array, s: Array, mask: Array) -> None:
@@ -201,8 +203,8 @@ def _normal_tail(t: Array) -> tuple[Array, Array]:
     is exact in float64 because h is a multiple of 1/64.
     """
     square, bottom = 0.5 * t * t, 1 + t
-    r = np.fmod(t, 1 / 64)
-    h = t - r
+    h = np.floor(64 * t) / 64
+    r = t - h
     lost = (0.5 * h * h - square) + 0.5 * r * (t + h)
     lost += np.where(t < 1, t - (bottom - 1), 1 - (bottom - t)) / bottom
     u = (t - 6) / (t + 6)
@@ -313,7 +315,7 @@ SIGMA_PRIME = _Twins(
     sigmoid=_sigmoid_prime,
     tanh=_tanh_prime,
     relu=_relu_prime,
-    leaky_relu=_sigma_prime(_leaky_relu_prime),
+    leaky_relu=_leaky_relu_prime,
     hard_sigmoid=_sigma_prime(_hard_sigmoid_prime),
     elu=_sigma_prime(_elu_prime),
     softplus=_sigma_prime(_softplus_prime),

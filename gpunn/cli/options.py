@@ -132,7 +132,9 @@ def _default(name: str) -> str:
 def _data(parser: argparse.ArgumentParser, note: str = "") -> None:
     group = parser.add_argument_group("data")
     group.add_argument(
-        "--data", metavar="NAME|FILE", help=f"digits, mnist, or a file .csv, .tsv, .txt, .npz{note}"
+        "--data",
+        metavar="NAME|FILE",
+        help=f"digits, digit-traits, mnist, or a file .csv, .tsv, .txt, .npz{note}",
     )
     group.add_argument(
         "--target", metavar="COLUMN", help="the column (name, or index from 0) or .npz array to predict"
@@ -232,7 +234,10 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
 def _predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="model.safetensors or run.safetensors")
     parser.add_argument(
-        "--data", required=True, metavar="NAME|FILE", help="a file .csv, .tsv, .txt, .npz; or digits, mnist"
+        "--data",
+        required=True,
+        metavar="NAME|FILE",
+        help="a file .csv, .tsv, .txt, .npz; or digits, digit-traits, mnist",
     )
     parser.add_argument("--target", metavar="COLUMN", help="the column (name, or index from 0) to leave out")
     parser.add_argument(

@@ -76,7 +76,9 @@ def target_column(target: str | None, source: str) -> str | int | None:
 def load_data(source: str | None, target: str | None, test_fraction: float) -> Dataset:
     """The data set that --data names. Its division depends on no --seed, so that runs can be compared."""
     if source is None:
-        raise ArgumentError("--data is missing: give digits, mnist, or a file .csv, .tsv, .txt, .npz")
+        raise ArgumentError(
+            "--data is missing: give digits, digit-traits, mnist, or a file .csv, .tsv, .txt, .npz"
+        )
     return load(source, target=target_column(target, source), test_fraction=test_fraction)
 
 

@@ -12,8 +12,9 @@ __all__ = ["ALLOWANCE", "MAX_NDIM", "byte_count", "pass_over", "read_at_most"]
 #: The most axes that every supported NumPy can hold (NumPy 2 holds 64).
 MAX_NDIM = 32
 
-#: What reading a file may take beside twice its size, in bytes.
-ALLOWANCE = 1 << 26
+#: The bytes that a file may unpack to, beside twice its size, before it has shown to be whole: half of
+#: the 64 MB that reading may take, since a growing buffer takes more than it holds.
+ALLOWANCE = 1 << 25
 
 _CHUNK = 1 << 20
 

@@ -96,7 +96,8 @@ class Standardizer:
         mean, squares, count = np.zeros(array.shape[1:]), np.zeros(array.shape[1:]), 0
         with np.errstate(over="ignore", invalid="ignore"):
             for start, block in blocks(array):
-                rows = np.asarray(block, np.float64)
+                # In one order, so that sums do not depend on the layout of X.
+                rows = np.ascontiguousarray(block, np.float64)
                 low = rows.min(axis=0) if not start else np.minimum(low, rows.min(axis=0))
                 high = rows.max(axis=0) if not start else np.maximum(high, rows.max(axis=0))
                 block_mean = rows.mean(axis=0)

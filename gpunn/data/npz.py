@@ -165,6 +165,7 @@ class _Arrays:
             if held == expected:
                 if expected > self.affordable:
                     self._expect_whole(info)
+                self.affordable -= expected
                 payload = read_at_most(stream, expected)
                 held = len(payload)
         if held != expected:

@@ -1,0 +1,275 @@
+"""Write the reference pages of this folder from the tables and docstrings of the code.
+
+    python docs/generate.py           # writes what has changed
+    python docs/generate.py --check   # writes nothing, fails if a page is behind the code
+
+Each page is a table of what there is, with formula and source, and the docstring of each entry below it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from types import ModuleType
+
+import gpunn
+from gpunn import activations, callbacks, initializers, layers, losses, metrics, ops, optimizers, schedules
+
+FOLDER = Path(__file__).parent
+NOTE = "<!-- Written by docs/generate.py from the code: change the code, then run `make docs`. -->"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cell(entry) for entry in line)} |" for line in lines)
+
+
+def cell(entry: object) -> str:
+    return str(entry).replace("|", "\\|").replace("\n", " ")
+
+
+def code(text: object) -> str:
+    """As code where there is something; a formula may hold bars, which end a cell even in code."""
+    return f"`{text}`" if str(text) else ""
+
+
+def formula(rule: ops.Rule) -> str:
+    """The op's formula with its operands' own names."""
+    names = {operand.name: operand.name for operand in (*rule.inputs, *rule.outputs)}
+    return re.sub(r"⟨\w+:(.*?)⟩", r"[\1]", rule.formula).format_map(names)
+
+
+def sections(docstring: str) -> list[tuple[str, str]]:
+    """A NumPy docstring as (heading, text), the first heading empty."""
+    parts = re.split(r"^(\w[\w ]*)\n-{3,}\n", docstring, flags=re.MULTILINE)
+    return [("", parts[0]), *zip(parts[1::2], parts[2::2], strict=True)]
+
+
+def entries(text: str) -> str:
+    """``name : type`` with an indented description, as a list."""
+    lines = []
+    for match in re.finditer(r"^(\S.*)\n((?:(?: {4}.*)?\n?)*)", text, flags=re.MULTILINE):
+        name, _, kind = match[1].partition(" : ")
+        told = " ".join(textwrap.dedent(match[2]).split())
+        lines.append(f"- **{plain(name)}**{f' ({plain(kind)})' if kind else ''}: {plain(told)}")
+    return "\n".join(lines)
+
+
+def plain(text: str) -> str:
+    """Restructured text as Markdown."""
+    text = re.sub(r":\w+:`~?(?:gpunn\.)?([\w.]+)`", r"`\1`", text)
+    return text.replace("``", "`").replace("\\|", "|")
+
+
+def described(thing: object) -> str:
+    """A docstring as Markdown: prose, lists, examples that doctest runs."""
+    found = []
+    for heading, text in sections(inspect.getdoc(thing) or ""):
+        if heading in ("Parameters", "Raises", "Returns", "Attributes"):
+            found.append(f"{heading}:\n\n{entries(text)}")
+            continue
+        for paragraph in re.split(r"\n\n+", text.strip()):
+            example = paragraph.startswith(">>>")
+            found.append(f"```python\n{paragraph}\n\n```" if example else plain(paragraph))
+    return "\n\n".join(found)
+
+
+def signature(thing: type) -> str:
+    """The constructor's call with its defaults, without types."""
+    shown = []
+    parameters = list(inspect.signature(thing).parameters.values())
+    for position, parameter in enumerate(parameters):
+        keyword = parameter.kind is parameter.KEYWORD_ONLY
+        if keyword and (position == 0 or parameters[position - 1].kind is not parameter.KEYWORD_ONLY):
+            shown.append("*")
+        default = "" if parameter.default is parameter.empty else f"={parameter.default!r}"
+        shown.append(parameter.name + default)
+    return f"gpunn.{thing.__name__}({', '.join(shown)})"
+
+
+def classes(kinds: Iterable[type]) -> str:
+    return "\n\n".join(f"## {kind.__name__}\n\n`{signature(kind)}`\n\n{described(kind)}" for kind in kinds)
+
+
+def intro(module: ModuleType, name: str) -> str:
+    names = f"```python\n>>> import gpunn, numpy as np\n>>> from {module.__name__} import *\n\n```"
+    return f"{NOTE}\n\n# {name}\n\n{plain(inspect.getdoc(module) or '')}\n\nIn the examples:\n\n{names}"
+
+
+def own(kinds: Iterable[type]) -> list[type]:
+    return [kind for kind in kinds if kind.__module__.startswith("gpunn.")]
+
+
+def activations_page() -> str:
+    rows = [
+        (
+            code(row.name),
+            row.formula,
+            "a" if row.needs == "output" else "z",
+            ", ".join(f"{kink:g}" for kink in row.kinks) or "none",
+            row.source,
+        )
+        for row in activations.ACTIVATIONS.values()
+    ]
+    softmax = ops.OPS["softmax"]
+    rows.append(
+        (code("softmax"), "aⱼ = exp(zⱼ)/Σₖ exp(zₖ), ∂a/∂z = diag(a) − a aᵀ", "a", "none", softmax.source)
+    )
+    head = ("name", "formula", "σ′ needs", "kinks at z", "source")
+    return "\n\n".join(
+        [
+            intro(activations, "Activations"),
+            "Softmax works on rows instead of elements, so it is an op of its own.",
+            table(head, rows),
+            "## register_activation",
+            described(gpunn.register_activation),
+        ]
+    )
+
+
+def losses_page() -> str:
+    rows = []
+    for row in losses.LOSSES.values():
+        rule = ops.OPS[row.op]
+        labels = {"op": "classes", "one_hot": "classes, made one-hot rows", "never": ""}[row.labels]
+        source = rule.source.partition("; C = ")[0]
+        rows.append((code(row.name), formula(rule), row.link or "", labels, source))
+    head = (
+        "name",
+        "formula over the rows of a batch of B, with N outputs",
+        "takes in",
+        "1-D integers",
+        "source",
+    )
+    return "\n\n".join(
+        [
+            intro(losses, "Losses"),
+            "A loss that *takes in* an activation works on z: the network's last activation has to be that "
+            "one or the identity. Everything is computed in float64, by formulas whose terms cannot cancel.",
+            table(head, rows),
+            "## register_loss",
+            described(gpunn.register_loss),
+        ]
+    )
+
+
+def optimizers_page() -> str:
+    kinds = own(optimizers.OPTIMIZERS.values())
+    updates = [rule for rule in ops.OPS.values() if rule.elementwise]
+    rows = [(code(rule.name), formula(rule).split(", g = ")[0], rule.source) for rule in updates]
+    return "\n\n".join(
+        [
+            intro(optimizers, "Optimisers"),
+            "The ops of the update:",
+            table(("op", "formula", "source"), rows),
+            classes(kinds),
+        ]
+    )
+
+
+def schedules_page() -> str:
+    kinds = own(schedules.SCHEDULES.values())
+    rows = [(code(signature(kind)), (inspect.getdoc(kind) or "").split("\n")[0]) for kind in kinds]
+    return "\n\n".join(
+        [intro(schedules, "Schedules"), table(("schedule", "what multiplies lr"), rows), classes(kinds)]
+    )
+
+
+def metrics_page() -> str:
+    rows = [(code(row.name), row.formula, about(row), row.source) for row in metrics.METRICS.values()]
+    top = metrics.metrics_named(["top_5"])[0]
+    rows.append((code("top_5, top_2, ..."), top.formula.replace("5", "k"), about(top), top.source))
+    rows.sort()
+    return "\n\n".join(
+        [
+            intro(metrics, "Metrics"),
+            table(("name", "formula", "about", "source"), rows),
+            "## Metric",
+            described(metrics.Metric),
+        ]
+    )
+
+
+def about(row: metrics.Metric) -> str:
+    kinds = {"classes": row.classes, "yes or no": row.outputs, "numbers": row.numbers}
+    return ", ".join(kind for kind, op in kinds.items() if op)
+
+
+def layers_page() -> str:
+    kinds = own(layers.LAYERS.values())
+    rows = [(code(signature(kind)), plain((inspect.getdoc(kind) or "").split("\n")[0])) for kind in kinds]
+    starts = [(code(name), *initializers.FORMULAS[name]) for name in initializers.INITIALIZERS]
+    return "\n\n".join(
+        [
+            intro(layers, "Layers"),
+            table(("layer", "what it does"), rows),
+            "Initialisers, for `weights=` and `bias=`:",
+            table(("name", "drawn from", "source"), starts),
+            classes([*kinds, layers.Layer]),
+        ]
+    )
+
+
+def callbacks_page() -> str:
+    kinds = [
+        getattr(callbacks, name) for name in callbacks.__all__ if inspect.isclass(getattr(callbacks, name))
+    ]
+    kinds = [kind for kind in kinds if issubclass(kind, gpunn.Callback)]
+    rows = [(code(signature(kind)), plain((inspect.getdoc(kind) or "").split("\n")[0])) for kind in kinds]
+    return "\n\n".join(
+        [
+            intro(callbacks, "Callbacks"),
+            table(("callback", "what it does"), rows),
+            classes([*kinds, gpunn.Callback]),
+        ]
+    )
+
+
+def ops_page() -> str:
+    rows = [
+        (code(rule.name), rule.equation, code(rule.signature), formula(rule), rule.source)
+        for rule in ops.OPS.values()
+    ]
+    return "\n\n".join(
+        [
+            intro(ops, "Ops"),
+            table(("op", "place", "signature", "formula", "source"), rows),
+            "## register_op",
+            described(gpunn.register_op),
+        ]
+    )
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "activations.md": activations_page,
+    "callbacks.md": callbacks_page,
+    "layers.md": layers_page,
+    "losses.md": losses_page,
+    "metrics.md": metrics_page,
+    "ops.md": ops_page,
+    "optimizers.md": optimizers_page,
+    "schedules.md": schedules_page,
+}
+
+
+def main(check: bool = False) -> list[str]:
+    """Write the pages; returns the names of those that were behind."""
+    behind = []
+    for name, page in PAGES.items():
+        path, text = FOLDER / name, page() + "\n"
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            behind.append(name)
+            if not check:
+                path.write_text(text, encoding="utf-8")
+    return behind
+
+
+if __name__ == "__main__":
+    only_look = "--check" in sys.argv
+    late = main(only_look)
+    print(f"{'behind' if only_look else 'written'}: {', '.join(late) or 'none'}")
+    sys.exit(only_look and bool(late))
