@@ -172,22 +172,27 @@ def as_weights(
     classes: int,
     dtype: str,
     yes_or_no: Array | None = None,
+    what: str = "",
 ) -> Array | None:
     """The weight of each example: sample_weight times the weight of its class; ``None`` for all ones.
 
     ``yes_or_no`` are targets (n, outputs) of 0 and 1. The weight of an example is then the product of the
-    weights that its value has at each output, as in scikit-learn's ``compute_sample_weight``.
+    weights that its value has at each output, as in scikit-learn's ``compute_sample_weight``. ``what`` is
+    what the examples are, for the messages: ``"batch 3: "``.
     """
     weights: Array | None = None
     if sample_weight is not None:
-        weights = np.array(as_numbers("sample_weight", sample_weight), np.float64)
+        weights = np.array(as_numbers(f"{what}sample_weight", sample_weight), np.float64)
         if weights.shape != (count,):
-            raise ShapeError(f"sample_weight has shape {weights.shape}, expected ({count},): one an example")
+            raise ShapeError(
+                f"{what}sample_weight has shape {weights.shape}, expected ({count},): one an example"
+            )
         bad = ~(np.isfinite(_cast(weights, dtype)) & (weights >= 0))
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
             raise DataError(
-                f"sample_weight is {weights[row]} at row {row}, expected finite {dtype} numbers of at least 0"
+                f"{what}sample_weight is {weights[row]} at row {row}, expected finite {dtype} numbers of at "
+                f"least 0"
             )
     if class_weight is not None:
         if yes_or_no is not None:
@@ -199,10 +204,13 @@ def as_weights(
         return None
     cast = _cast(weights, dtype)
     if not np.isfinite(cast).all():
-        raise DataError(f"a sample_weight times its class_weight is beyond {dtype}: give smaller weights")
+        raise DataError(
+            f"{what}a sample_weight times its class_weight is beyond {dtype}: give smaller weights"
+        )
     if not cast.any():
         raise DataError(
-            f"all weights are zero in {dtype}: there is nothing to learn from; give some example a weight"
+            f"{what}all weights are zero in {dtype}: there is nothing to learn from; give some example a "
+            f"weight"
         )
     return cast
 
@@ -298,7 +306,9 @@ def prepare(
     target, is_labels = as_targets(given_y, loss, outputs, model.dtype, count, names[1])
     labels = target if is_labels else None
     yes_or_no = None if is_labels or loss.link != "sigmoid" else target
-    weights = as_weights(sample_weight, class_weight, labels, count, outputs, model.dtype, yes_or_no)
+    weights = as_weights(
+        sample_weight, class_weight, labels, count, outputs, model.dtype, yes_or_no, names[0][:-1]
+    )
     kind = "int64" if is_labels else model.dtype
     host = {
         names[0]: Given(given_X, inputs, model.dtype, columns),

@@ -50,9 +50,6 @@ __all__ = [
 #: Entries of a record that are no curve of their own in TensorBoard.
 NO_CURVES = ("epoch", "seconds", "samples", "updates")
 
-#: Makes the names of event files different within one second of one process.
-_EVENT_FILES = count()
-
 
 class WriteError(GpunnError, OSError):
     """A callback cannot write its file: the disk is full, the folder cannot be made, or is not ours."""
@@ -245,7 +242,7 @@ class EarlyStopping(_Configured):
     def on_fit_end(self, trainer: Trainer) -> None:
         """Put the best Θ back where the fit ended by itself."""
         # Into Θ, never in its place: programs and parameters are windows of that very array.
-        if trainer.completed and self._theta is not None and self.best_epoch != trainer.epochs_done:
+        if trainer.completed and self._theta is not None:
             trainer.network.backend.assign(trainer.network.memory["theta"], self._theta)
         self._theta = None
 
@@ -570,7 +567,7 @@ class _Log(_Configured):
         self._begin(goes_on=same)
         self._trainer = weakref.ref(trainer)
         self._at_begin = len(trainer.history.records)
-        self._last = trainer.epochs_done
+        self._last = 0
 
     def on_epoch_end(self, trainer: Trainer, record: dict[str, Any]) -> None:
         """Write the epoch."""
@@ -820,8 +817,7 @@ def _curves(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 
 def _event_file() -> str:
     """A name that TensorBoard takes for events: the files of a run in the order of their names."""
-    stamp = f"{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_EVENT_FILES):06d}"
-    return f"events.out.tfevents.{stamp}"
+    return f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}"
 
 
 def _new_run(folder: Path) -> Path:

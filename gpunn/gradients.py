@@ -64,7 +64,7 @@ def gradcheck(
         As for :meth:`gpunn.Sequential.gradients`. Keep inputs away from the kinks of ReLU: there is no
         derivative to compare with.
     step : float
-        h.
+        h, from 1e-8 to 1.
     tolerance : float
         For the relative error ‖g − ĝ‖ / (‖g‖ + ‖ĝ‖) over the entries compared of each parameter, less what
         the rounding of C makes of it.
@@ -80,8 +80,11 @@ def gradcheck(
     True
     """
     whole_number("entries", entries, 1)
-    if not step > 0:
-        raise ArgumentError(f"step is {step!r}, expected a small number above 0, such as 1e-5")
+    if not 1e-8 <= step <= 1:
+        raise ArgumentError(
+            f"step is {step!r}, expected a small number such as 1e-5: from 1e-8, below which the differences "
+            f"are rounding alone, to 1"
+        )
     copy = network.to(network.device, "float64")
     copy.loss = loss or network.loss
     gradients = copy.gradients(X, y, sample_weight=sample_weight)

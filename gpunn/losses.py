@@ -92,10 +92,17 @@ class Loss:
             )
         if self.link is None:
             return output
-        last = program.producer(output)
+        last = dropped = program.producer(output)
+        while last is not None and last.name == "dropout":
+            last = program.producer(str(last.ins[0]))
         name = (
             None if last is None else last.attrs.get("sigma", last.name if last.name == "softmax" else None)
         )
+        if name is not None and dropped is not None and dropped is not last:
+            raise ArgumentError(
+                f"{dropped.label}: loss {self.name!r} works on z and applies {self.link} itself, so nothing "
+                f"can be dropped behind the last activation {name!r}: put the Dropout before the last layer"
+            )
         if name == self.link and last is not None:
             return program.view(str(last.ins[0]), program.slots[output].shape)
         if name is not None:

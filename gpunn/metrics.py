@@ -17,6 +17,7 @@ from .errors import ArgumentError, unknown_name
 from .losses import Loss
 from .ops import fill, rule
 from .program import Program
+from .slots import Op
 
 __all__ = ["METRICS", "Metric", "metrics_named"]
 
@@ -78,6 +79,12 @@ class Metric:
             raise ArgumentError(
                 f"metric {self.name!r} is about {takes}, the targets are {given}: leave it out"
             )
+        last = program.producer(output)
+        if op == self.numbers and loss.link and (last is None or loss.link not in _applied(last)):
+            raise ArgumentError(
+                f"metric {self.name!r} compares outputs with targets, and with loss {loss.name!r} this "
+                f"network's output is z: make the last activation {loss.link!r}, or leave it out"
+            )
         entry = rule(op)
         operand = entry.outputs[0]
         sizes = entry.sizes([program.slots[s].shape for s in (output, target)], {}, self.name)
@@ -96,6 +103,11 @@ class Metric:
                 return str(op.outs[0])
         found: str = program.emit("argmax", (target,), label="metrics")
         return found
+
+
+def _applied(op: Op) -> tuple[str, str]:
+    """The name of an op, and the σ that it applies."""
+    return op.name, str(op.attrs.get("sigma"))
 
 
 def _threshold(program: Program, output: str, loss: Loss) -> float:

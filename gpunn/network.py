@@ -322,7 +322,8 @@ class Sequential:
         Parameters
         ----------
         X : array (n, *input_shape), or an iterable
-            The examples, any numeric dtype; converted once. Without y: minibatches (x, y) or (x, y,
+            The examples, any numeric dtype, a frame of pandas too; converted once, but a memory map of
+            another dtype minibatch by minibatch. Without y: minibatches (x, y) or (x, y,
             sample_weight) of any sizes, from a list, a loader, or a function that makes a generator; they
             come in their own order, and ``batch_size`` and ``shuffle`` say nothing.
         y : array
@@ -342,7 +343,8 @@ class Sequential:
         sample_weight : array (n,), optional
             C = Σ wᵢ Cᵢ / Σ wᵢ over a minibatch.
         class_weight : mapping or "balanced", optional
-            A weight for each label, multiplied with ``sample_weight``.
+            A weight for each label, multiplied with ``sample_weight``; for rows of yes and no a list of
+            mappings, one an output.
         steps_per_epoch : int, optional
             For an iterable of batches: how many are an epoch (a generator without end).
         callbacks : sequence
@@ -455,15 +457,27 @@ class Sequential:
         measured = metrics_named(metrics)
         stream = stream_of(X, y)
         if stream is not None:
+            if sample_weight is not None:
+                raise ArgumentError(
+                    "sample_weight comes with each batch of an iterable: (x, y, sample_weight)"
+                )
             return self.evaluate_batches(self._scanned(stream, row), row, measured, batch_size)
         batches = self._prepare(X, y, row, sample_weight)
         batches.scan("evaluate")
         return self.evaluate_batches([batches], row, measured, batch_size)
 
     def _scanned(self, stream: Stream, loss: Loss) -> Iterator[Batches]:
+        labels: bool | None = None
         for number, (x, y, weight) in enumerate(stream.epoch(), 1):
             names = (f"batch {number}: x", f"batch {number}: y")
             batches = self._prepare(x, y, loss, weight, names=names)
+            labels = batches.targets.labels if labels is None else labels
+            if batches.targets.labels != labels:
+                kinds = ("targets", "labels") if labels else ("labels", "targets")
+                raise DataError(
+                    f"batch {number} comes with {kinds[0]}, the first one with {kinds[1]}: give all batches "
+                    f"the same"
+                )
             batches.scan("evaluate")
             yield batches
 

@@ -525,7 +525,8 @@ for _row in (
     Rule(
         "huber",
         "a(B,N) t(B,N) w?(B) -> loss(2):float64 delta?(B,N)",
-        "C = mean Σ h({a} − {t})/N, h(d) = ½d² for |d| ≤ 1, |d| − ½ beyond; ∂C/∂a = clip({a} − {t}, ±1)/(B N)",
+        "C = mean Σ h({a} − {t})/N, h(d) = ½d² for |d| ≤ 1, |d| − ½ beyond; "
+        "∂C/∂a = clip({a} − {t}, ±1)/(B N)",
         f"Huber 1964, Annals of Mathematical Statistics 35, with δ = 1; {_WEIGHTED}",
         "loss",
     ),

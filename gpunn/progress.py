@@ -5,25 +5,46 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-__all__ = ["Progress", "record_line"]
+from .metrics import METRICS
+
+__all__ = ["Progress", "record_line", "shown"]
 
 
-def record_line(record: dict[str, Any], epochs: int | None = None) -> str:
-    """One epoch's record as a line.
+def shown(key: str, value: float) -> str:
+    """A number of a record as people read it.
+
+    >>> shown("val_accuracy", 0.9312), shown("f1", 0.9312), shown("loss", 0.00002)
+    ('93.12 %', '0.9312', '2.000e-05')
+    """
+    if _is_share(key):
+        return f"{100 * value:.2f} %"
+    small = value != 0 and abs(value) < 0.001
+    return f"{value:.3e}" if small or abs(value) >= 100_000 else f"{value:.4f}"
+
+
+def _is_share(key: str) -> bool:
+    name = key.removeprefix("val_")
+    return name == "accuracy" or name.startswith("top_")
+
+
+def record_line(record: dict[str, Any], epochs: int | None = None, lr: float | None = None) -> str:
+    """One epoch's record as a line; with the learning rate, unless it is still ``lr``.
 
     >>> record_line({"epoch": 3, "loss": 0.25, "accuracy": 0.9312, "seconds": 0.5, "samples": 1000}, 30)
     'epoch  3/30  loss 0.2500  accuracy 93.12 %  2,000 samples/s'
+    >>> record_line({"epoch": 3, "loss": 0.25, "r2": 0.5, "lr": 0.01}), record_line({"epoch": 4, "lr": 0.1}, lr=0.1)
+    ('epoch 3  loss 0.2500  r2 0.5000  lr 0.01', 'epoch 4')
     """
     of = f"/{epochs}" if epochs else ""
     width = len(str(epochs or record["epoch"]))
     parts = [f"epoch {record['epoch']:>{width}}{of}"]
     for key, value in record.items():
-        if not isinstance(value, float):
-            continue
-        if key.removeprefix("val_") == "accuracy":
-            parts.append(f"{key} {100 * value:.2f} %")
-        elif key.removeprefix("val_") in ("loss", "penalty"):
-            parts.append(f"{key} {value:.4f}")
+        name = key.removeprefix("val_")
+        measured = name in ("loss", "penalty") or name in METRICS or _is_share(key)
+        if measured and isinstance(value, float):
+            parts.append(f"{key} {shown(key, value)}")
+    if "lr" in record and record["lr"] != lr:
+        parts.append(f"lr {record['lr']:.3g}")
     if record.get("seconds"):
         parts.append(f"{record['samples'] / record['seconds']:,.0f} samples/s")
     return "  ".join(parts)
@@ -39,6 +60,7 @@ class Progress:
         self.epochs = epochs
         self.verbose = verbose if sys.stderr is not None else 0
         self._bar: Any = None
+        self._lr: float | None = None
         if self.verbose:
             from tqdm import tqdm
 
@@ -66,7 +88,8 @@ class Progress:
     def line(self, record: dict[str, Any]) -> None:
         """Print an epoch's line above the bar."""
         if self.verbose:
-            self._bar.write(record_line(record, self.epochs), file=sys.stderr)
+            self._bar.write(record_line(record, self.epochs, self._lr), file=sys.stderr)
+            self._lr = record.get("lr")
 
     def close(self) -> None:
         """Remove the bar."""

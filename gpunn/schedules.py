@@ -55,7 +55,7 @@ class Schedule(ABC):
     >>> del gpunn.schedules.SCHEDULES["linear"]
     """
 
-    unit: str
+    unit: str = "epoch"
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -68,7 +68,9 @@ class Schedule(ABC):
     def factors(self, x: Array, width: float) -> Array:
         """What multiplies ``lr`` at each x; ``width`` is what one step adds to x."""
 
-    def rates(self, lr: float, epochs_done: int, first: int, steps: int, in_epoch: int) -> Array:
+    def rates(
+        self, lr: float, epochs_done: int, first: int, steps: int, in_epoch: int, start: int = 0
+    ) -> Array:
         """The learning rate of ``steps`` updates.
 
         Parameters
@@ -83,8 +85,12 @@ class Schedule(ABC):
             How many updates.
         in_epoch : int
             The updates that a whole epoch has.
+        start : int
+            The updates of the epoch to leave out at its beginning.
         """
-        numbers = np.arange(steps, dtype=np.float64)
+        if self.unit not in ("epoch", "step"):
+            raise unknown_name(f"unit of {type(self).__name__}:", self.unit, ("epoch", "step"))
+        numbers = np.arange(start, start + steps, dtype=np.float64)
         if self.unit == "step":
             x, width = first + numbers, 1.0
         else:

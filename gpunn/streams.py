@@ -22,10 +22,13 @@ class Stream:
         generator) goes on where it stopped.
     steps : int, optional
         The minibatches of one epoch; without it an epoch ends where the source does.
+    what : str
+        What the batches are, for the messages: ``"validation "``.
     """
 
-    def __init__(self, source: Any, steps: int | None = None) -> None:
+    def __init__(self, source: Any, steps: int | None = None, what: str = "") -> None:
         self.source = source
+        self.what = what
         self.steps = None if steps is None else whole_number("steps_per_epoch", steps, 1)
         self.once = isinstance(source, Iterator)
         self._made = 0
@@ -36,7 +39,7 @@ class Stream:
             return self.steps
         try:
             return len(self.source)
-        except TypeError:
+        except (TypeError, NotImplementedError):
             return 0
 
     def check(self, epochs: int) -> None:
@@ -49,7 +52,8 @@ class Stream:
 
     def epoch(self) -> Iterator[tuple[Any, Any, Any]]:
         """The minibatches of one epoch as (x, y, sample_weight or None)."""
-        source = self.source() if callable(self.source) else self.source
+        made = not isinstance(self.source, Iterable) and callable(self.source)
+        source = self.source() if made else self.source
         if not isinstance(source, Iterable):
             raise ArgumentError(f"{self.source!r} gives {source!r}, expected an iterable of (x, y) batches")
         number = 0
@@ -64,12 +68,15 @@ class Stream:
             self._made += 1
             if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
                 raise DataError(
-                    f"batch {number} is {_described(batch)}, expected a pair (x, y) or (x, y, sample_weight)"
+                    f"{self.what}batch {number} is {_described(batch)}, expected a pair (x, y) or (x, y, "
+                    f"sample_weight)"
                 )
             yield batch[0], batch[1], batch[2] if len(batch) == 3 else None
         if number == 0:
             again = f" after {self._made} batches" if self._made else ""
-            raise DataError(f"the batches have run out{again}: expected at least one (x, y) an epoch")
+            raise DataError(
+                f"the {self.what}batches have run out{again}: expected at least one (x, y) an epoch"
+            )
 
 
 def _described(batch: Any) -> str:
@@ -82,7 +89,8 @@ def _described(batch: Any) -> str:
 def stream_of(X: Any, y: Any, steps: int | None = None) -> Stream | None:
     """The stream that X is where no y is given; None for arrays.
 
-    Raises :class:`gpunn.ArgumentError` for arrays without y, and for ``steps_per_epoch`` with arrays.
+    Raises :class:`gpunn.DataError` for arrays without y, :class:`gpunn.ArgumentError` for ``steps_per_epoch``
+    with arrays.
     """
     if isinstance(X, Stream):
         return X
@@ -90,8 +98,9 @@ def stream_of(X: Any, y: Any, steps: int | None = None) -> Stream | None:
     if y is None and not table and (callable(X) or isinstance(X, Iterable)):
         return Stream(X, steps)
     if y is None:
-        raise ArgumentError(
-            f"y is missing, and X is a {type(X).__name__}: give both, or an iterable of (x, y) batches as X"
+        raise DataError(
+            f"y is missing (NoneType), expected numbers; X is a {type(X).__name__}: give both, or an iterable "
+            f"of (x, y) batches as X"
         )
     if steps is not None:
         raise ArgumentError("steps_per_epoch is for an iterable of batches; arrays have n / batch_size steps")

@@ -268,8 +268,10 @@ class Trainer:
 
         def moved(samples: int, loss: float, accuracy: float | None) -> None:
             progress.advance(samples, loss, accuracy)
-            for callback in told:
-                callback.on_progress(self)
+            # After the last minibatch the epoch is neither open nor closed: nothing that could be resumed.
+            if feed.batches is None or self._position() < feed.batches.count:
+                for callback in told:
+                    callback.on_progress(self)
 
         self.stop = self.completed = False
         begun: list[Callback] = []
@@ -288,38 +290,49 @@ class Trainer:
                 progress.epochs = max(epochs, last)
                 progress.line(record)
             self.completed = True
+        except BaseException as error:
+            for failure in self._tell_of_end(begun):
+                error.add_note(f"a callback's on_fit_end failed too: {failure!r}")
+            raise
         finally:
             progress.close()
-            failures = [failure for callback in begun if (failure := self._told_of_end(callback))]
-            if failures and self.completed:
-                raise failures[0]
+        if failures := self._tell_of_end(begun):
+            raise failures[0]
         return self.history
 
-    def _told_of_end(self, callback: Callback) -> Exception | None:
-        """Tell a callback of the end; one that fails there keeps no other from being told."""
-        try:
-            callback.on_fit_end(self)
-        except Exception as error:
-            return error
-        return None
+    def _tell_of_end(self, callbacks: Sequence[Callback]) -> list[BaseException]:
+        """Tell the callbacks of the end; one that fails there keeps no other from being told."""
+        failures = []
+        for callback in callbacks:
+            try:
+                callback.on_fit_end(self)
+            except BaseException as error:
+                failures.append(error)
+        return failures
 
     def _validation(self, data: Any) -> Callable[[], Iterable[Batches]] | None:
         """What is gone through after each epoch."""
         if data is None:
             return None
         names = ("validation X", "validation y")
-        pair = isinstance(data, (tuple, list)) and len(data) == 2
-        if pair and not isinstance(data[0], (tuple, list)):
+        if _is_pair(data, len(self.network.model.input_shape)):
             validation = self.network._prepare(data[0], data[1], self.loss, names=names)
             validation.scan("fit")
             return lambda: [validation]
-        batches = isinstance(data, (tuple, list)) and all(isinstance(batch, (tuple, list)) for batch in data)
-        if batches or callable(data) or isinstance(data, Stream):
-            stream = data if isinstance(data, Stream) else Stream(data)
-            return lambda: self._prepared(stream, None, "validation ")
+        if isinstance(data, (tuple, list)) and all(isinstance(batch, (tuple, list)) for batch in data):
+            batches = list(self._prepared(Stream(data, what="validation "), None, "fit"))
+            return lambda: batches
+        if isinstance(data, Iterator):
+            raise ArgumentError(
+                f"validation_data is a {type(data).__name__}, which can be gone through once: pass the "
+                f"function that makes it, or a list of (x, y) batches"
+            )
+        table = isinstance(data, (tuple, list, Mapping, str, bytes)) or hasattr(data, "__array__")
+        if callable(data) or (isinstance(data, Iterable) and not table):
+            return lambda: self._prepared(Stream(data, what="validation "), None, "fit")
         raise ArgumentError(
-            "validation_data is not a pair: expected (X, y), or a list of (x, y) batches, or a function that "
-            "makes an iterable of them"
+            "validation_data is not a pair: expected (X, y), or a list or a loader of (x, y) batches, or a "
+            "function that makes an iterable of them"
         )
 
     def step(self, x: Any, y: Any, *, sample_weight: Any = None) -> StepLoss:
@@ -371,8 +384,12 @@ class Trainer:
 
         return StepLoss(read)
 
-    def evaluate(self, X: Any, y: Any) -> dict[str, Any]:
-        """Mean loss and metrics over a data set of any size."""
+    def evaluate(self, X: Any, y: Any = None) -> dict[str, Any]:
+        """Mean loss and metrics over a data set of any size, or over an iterable of (x, y) batches."""
+        stream = stream_of(X, y)
+        if stream is not None:
+            prepared = self._prepared(stream, None, "evaluate")
+            return self.network.evaluate_batches(prepared, self.loss, self.metrics)
         batches = self.network._prepare(X, y, self.loss)
         batches.scan("evaluate")
         return self.network.evaluate_batches([batches], self.loss, self.metrics)
@@ -394,7 +411,8 @@ class Trainer:
 
     @lr_scale.setter
     def lr_scale(self, value: float) -> None:
-        if not isinstance(value, (int, float)) or not (value > 0 and math.isfinite(value)):
+        real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+        if not real or not (value > 0 and math.isfinite(value)):
             raise ArgumentError(f"lr_scale is {value!r}, expected a finite number above 0")
         self._lr_scale = float(value)
         if self.optimizer.schedule is None:
@@ -561,8 +579,8 @@ class Trainer:
             }
         return self._metric_slots[targets]
 
-    def _rates(self, first: int, steps: int, in_epoch: int) -> NDArray[np.float64]:
-        """The learning rates of the epoch's updates, of which the first is number ``first``."""
+    def _rates(self, first: int, steps: int, in_epoch: int, start: int = 0) -> NDArray[np.float64]:
+        """The learning rates of ``steps`` updates of the epoch from ``start`` on; ``first`` began it."""
         schedule = self.optimizer.schedule
         assert schedule is not None
         if not in_epoch and schedule.unit == "epoch":
@@ -571,7 +589,7 @@ class Trainer:
                 f"steps_per_epoch, or count with unit='step'"
             )
         lr = self.optimizer.lr * self._lr_scale
-        return schedule.rates(lr, self.epochs_done, first, steps, in_epoch or 1)
+        return schedule.rates(lr, self.epochs_done, first, steps, in_epoch or 1, start)
 
     def _runner(self, batch: int, targets: Targets, *, gathered: bool) -> Runner:
         key = (batch, targets, gathered)
@@ -681,6 +699,8 @@ class Trainer:
             self._set_hyper("first_step", first)
             data["rates"] = self._backend.upload(self._rates(first, in_epoch, in_epoch), "float64")
 
+        scale = self._lr_scale
+
         def again(number: int, keep_all: bool) -> Runner:
             rows = min(self.batch_size, batches.count - self._position())
             return self._ready(rows, batches.targets, data, keep_all)
@@ -705,6 +725,9 @@ class Trainer:
             if int(self._read("first_bad")[0]) >= 0:
                 self._diverged(again, [batches], kept, kept)
             progress(moved, *self._running_means())
+            if "rates" in data and scale != self._lr_scale:  # A callback has changed it.
+                data["rates"] = self._backend.upload(self._rates(first, in_epoch, in_epoch), "float64")
+                bound, scale = None, self._lr_scale
         if not self._all_finite():
             self._diverged(again, [batches], kept, kept)
         return position == count
@@ -742,7 +765,7 @@ class Trainer:
         def explain() -> None:
             self._diverged(again, [batches for batches, _ in held], snapshot, kept)
 
-        for batches in self._prepared(feed.stream, feed.class_weight, ""):
+        for batches in self._prepared(feed.stream, feed.class_weight):
             if number == 0:
                 self._prepare_pass(batches.targets)
                 self._pass = {
@@ -757,10 +780,12 @@ class Trainer:
             tick = time.perf_counter()
             data = {"perm": self._backend.upload(np.arange(batches.count), "int64"), **batches.data}
             if self.optimizer.schedule is not None:
-                rate = self._rates(first, number + 1, in_epoch)[number:]
+                rate = self._rates(first, 1, in_epoch, number)
                 self._set_hyper("first_step", first + number)
                 data["rates"] = self._backend.upload(rate, "float64")
             if len(held) == HELD:
+                if not self._all_finite():
+                    explain()
                 held, snapshot = [], self._keep()
             held.append((batches, data))
             runner = self._runner(batches.count, batches.targets, gathered=True)
@@ -783,8 +808,9 @@ class Trainer:
         progress(moved, *self._running_means())
         return not interrupt.requested
 
-    def _prepared(self, stream: Stream, class_weight: Any, what: str) -> Iterator[Batches]:
-        """The batches of one epoch of a stream, checked and on the device."""
+    def _prepared(self, stream: Stream, class_weight: Any, scan: str = "") -> Iterator[Batches]:
+        """The batches of one epoch of a stream, checked and on the device; ``scan``: for NaN too."""
+        what = stream.what
         kind: Targets | None = None
         for number, (x, y, weight) in enumerate(stream.epoch(), 1):
             names = (f"{what}batch {number}: x", f"{what}batch {number}: y")
@@ -795,6 +821,8 @@ class Trainer:
                     f"{what}batch {number} comes with {_kind(batches.targets)}, the first one with "
                     f"{_kind(kind)}: give all batches the same"
                 )
+            if scan:
+                batches.scan(scan)
             yield batches
 
     def _running_means(self) -> tuple[float, float | None]:
@@ -894,6 +922,22 @@ class _Feed:
     stream: Stream | None
     shuffle: bool
     class_weight: Any
+
+
+def _is_pair(data: Any, dimensions: int) -> bool:
+    """Whether that is (X, y), and not two batches (x, y); one example has that many dimensions."""
+
+    def is_batch(part: Any) -> bool:
+        if not isinstance(part, (tuple, list)) or len(part) not in (2, 3):
+            return False
+        try:
+            return np.ndim(part[0]) > dimensions
+        except ValueError:  # A list that is no array.
+            return False
+
+    if not isinstance(data, (tuple, list)) or len(data) != 2 or all(map(is_batch, data)):
+        return False
+    return not (isinstance(data, list) and all(isinstance(part, tuple) for part in data))
 
 
 def _plain(value: Any) -> Any:

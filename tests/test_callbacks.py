@@ -538,6 +538,13 @@ def test_the_oldest_of_a_new_run_are_deleted_first(start, tmp_path):
     assert [path.name for path in saving.paths] == saved(tmp_path) == ["1", "2"]
 
 
+def test_a_checkpoint_that_is_written_again_is_the_newest(start, tmp_path):
+    saving = Checkpoint(tmp_path / "{epoch}", keep=2)
+    fit(start(), 2, saving)
+    fit(start(), 1, saving)
+    assert [path.name for path in saving.paths] == ["2", "1"]
+
+
 def test_checkpoints_are_found_again_from_another_folder(start, tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -964,6 +971,10 @@ def test_an_epoch_that_only_the_history_knows_is_logged_at_the_end(start, tmp_pa
         fit(trainer, 3, raises_at(2), CSVLog(tmp_path / "log.csv"), tensorboard)
     assert [row["epoch"] for row in table(tmp_path / "log.csv")] == ["1", "2"]
     assert [step for step, _ in curves(tensorboard.run)["loss/train"]] == [1, 2]
+    histograms = {
+        event.step for event in events(tensorboard.run) for v in event.summary.value if v.HasField("histo")
+    }
+    assert histograms == {1}, "at the end of the fit Θ may be that of another epoch"
 
 
 @pytest.mark.parametrize("name", ["_as_number", "_text", "_ends_a_line"])

@@ -1,150 +1,17 @@
-"""How far results are from the exact ones, over all finite numbers: mpmath with 60 digits is the judge.
-
-Each check draws arrays from the whole range of the dtype and counts errors in ULP. ``GPUNN_CAMPAIGN=full``
-draws 1000 arrays a check instead of 60; ``GPUNN_CAMPAIGN_REPORT`` names a file that gets the worst error of
-each check, one JSON object a line.
-"""
+"""Activations, softmax and losses against their exact values, over all finite numbers (see ``exact.py``)."""
 
 from __future__ import annotations
 
-import json
-import math
-import os
-from functools import cache
-
-import mpmath
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from exact import DTYPES, SIZE, Worst, arrays, campaign, mp, run
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gpunn.activations import ACTIVATIONS
-from gpunn.device import backend_for
-from gpunn.program import Program
-from gpunn.slots import Role
+from gpunn.losses import LOSSES
 
 pytestmark = pytest.mark.campaign
-
-EXAMPLES = 1000 if os.environ.get("GPUNN_CAMPAIGN") == "full" else 60
-REPORT = os.environ.get("GPUNN_CAMPAIGN_REPORT")
-DTYPES = ("float32", "float64")
-
-#: Numbers of each kind in an array, and of all kinds.
-DRAWN = 4
-SIZE = 6 * DRAWN
-
-mp = mpmath.mp.clone()
-mp.dps = 60
-
-campaign = settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-
-
-# ------------------------------------------------------------------ ULP, and what is drawn
-
-
-def ulp(exact, dtype):
-    """The spacing of the dtype's numbers at an exact value; among the denormal ones it is that of 0."""
-    info = np.finfo(dtype)
-    smallest = info.minexp - info.nmant
-    return mp.ldexp(1, max(mp.frexp(exact)[1] - info.nmant - 1, smallest) if exact else smallest)
-
-
-def ulp_error(found, exact, dtype):
-    """|found − exact| in ULP of the exact value; infinite where what was found is not finite."""
-    found = float(found)
-    return float(abs(mp.mpf(found) - exact) / ulp(exact, dtype)) if math.isfinite(found) else math.inf
-
-
-class Worst:
-    """The largest error a check has met, and where."""
-
-    def __init__(self, check, name, dtype):
-        self.row = {"check": check, "name": name, "dtype": dtype, "examples": EXAMPLES}
-        self.error, self.at = 0.0, None
-
-    def see(self, found, exact, at):
-        """Count an error; returns it."""
-        error = ulp_error(found, exact, self.row["dtype"])
-        if error > self.error:
-            self.error, self.at = error, at
-        return error
-
-    def report(self):
-        """Append the line to the report, if there is to be one."""
-        if REPORT:
-            with open(REPORT, "a", encoding="utf-8") as file:
-                file.write(json.dumps({**self.row, "worst_ulp": round(self.error, 3), "at": self.at}) + "\n")
-
-
-def rounded(value, dtype):
-    info = np.finfo(dtype)
-    return np.clip(value, info.min, info.max).astype(dtype).astype(np.float64).tolist()
-
-
-def drawn_numbers(dtype, places):
-    """What Hypothesis thinks of: any finite number, the extremes, and a few ULP next to the given places."""
-    info = np.finfo(dtype)
-    extremes = [float(v) for v in (info.max, info.min, info.tiny, info.smallest_subnormal)]
-
-    def next_to(place, steps):
-        at = np.asarray(place, dtype)
-        return float(at + steps * np.spacing(at))
-
-    return st.one_of(
-        st.floats(width=info.bits, allow_nan=False, allow_infinity=False),
-        st.sampled_from([*extremes, 0.0, -0.0]),
-        st.builds(next_to, st.sampled_from(places), st.integers(-4, 4)),
-    )
-
-
-def random_numbers(dtype, places, seed):
-    """What has all its digits: of any magnitude, of everyday size, and at any distance from the places."""
-    rng = np.random.default_rng(seed)
-    info = np.finfo(dtype)
-    exponents = rng.uniform(info.minexp - info.nmant, info.maxexp, DRAWN)
-    magnitudes = np.ldexp(rng.choice([-1.0, 1.0], DRAWN), np.floor(exponents).astype(int))
-    wide = [
-        magnitudes * rng.uniform(1, 1.999, DRAWN),
-        rng.uniform(-10, 10, DRAWN),
-        rng.uniform(-120, 120, DRAWN),
-        rng.uniform(-800, 800, DRAWN),
-        rng.choice(places, DRAWN) + rng.uniform(-1, 1, DRAWN) * 2.0 ** rng.uniform(-30, 0, DRAWN),
-    ]
-    return rounded(np.concatenate(wide), dtype)
-
-
-def arrays(dtype, places=(0.0,)):
-    """Lists of SIZE finite numbers of a dtype, drawn both ways."""
-    drawn = st.lists(drawn_numbers(dtype, places), min_size=DRAWN, max_size=DRAWN)
-    seeds = st.integers(0, 2**32 - 1)
-    return st.builds(lambda few, seed: few + random_numbers(dtype, places, seed), drawn, seeds)
-
-
-@cache
-def runner_of(op, ins, outs, dtype, **attrs):
-    """The NumPy backend with one op in a program of its own; ins and outs are (name, shape) pairs."""
-    program = Program(dtype)
-    slots = {name: program.slot(name, shape, Role.INPUT) for name, shape in (*ins, *outs)}
-    program.emit(op, [slots[name] for name, _ in ins], {name: slots[name] for name, _ in outs}, **attrs)
-    program.pin(*slots.values())
-    return backend_for("numpy").load(program, {}, fused=False)
-
-
-def run(op, ins, outs, dtype, **attrs):
-    """What one op of the NumPy backend writes: ins are arrays by name, outs what is there before."""
-    given_ = {name: np.asarray(array, dtype) for name, array in ins.items()}
-    start = {name: np.asarray(array, dtype) for name, array in outs.items()}
-    shapes = [tuple((name, array.shape) for name, array in group.items()) for group in (given_, start)]
-    runner = runner_of(op, *shapes, dtype, **attrs)
-    for name, array in {**given_, **start}.items():
-        runner.write(name, array)
-    runner.run()
-    return {name: runner.read(name) for name in start}
-
 
 # ------------------------------------------------------------------ activations
 
@@ -234,3 +101,118 @@ def test_a_derivative_is_finite_and_right_away_from_the_kinks(name, dtype):
                 assert abs(mp.mpf(float(slope)) - exact) <= 1e-6 * (1 + abs(exact)), (z, slope, exact)
 
     check()
+
+
+# ------------------------------------------------------------------ softmax and the losses
+
+
+def exact_softmax(z):
+    """exp(zⱼ − max z) / Σ."""
+    powers = [mp.exp(v - max(z)) for v in z]
+    return [power / sum(powers) for power in powers]
+
+
+def minus_log_softmax(z):
+    """log Σ exp z − zⱼ; mpmath's log1p sees what is left of the sum beside the largest."""
+    top = z.index(max(z))
+    rest = sum(mp.exp(v - z[top]) for j, v in enumerate(z) if j != top)
+    return [(z[top] - v) + mp.log1p(rest) for v in z]
+
+
+def softplus(z):
+    return max(z, mp.mpf(0)) + mp.log1p(mp.exp(-abs(z)))
+
+
+def huber(d):
+    return d * d / 2 if abs(d) <= 1 else abs(d) - mp.mpf(1) / 2
+
+
+#: The cost of one row of outputs (or z) and targets.
+EXACT_COST = {
+    "quadratic": lambda a, t: sum((u - v) ** 2 for u, v in zip(a, t, strict=True)) / 2,
+    "mse": lambda a, t: sum((u - v) ** 2 for u, v in zip(a, t, strict=True)) / len(a),
+    "mae": lambda a, t: sum(abs(u - v) for u, v in zip(a, t, strict=True)) / len(a),
+    "huber": lambda a, t: sum(huber(u - v) for u, v in zip(a, t, strict=True)) / len(a),
+    "cross_entropy": lambda z, t: sum(v * c for v, c in zip(t, minus_log_softmax(z), strict=True)),
+    "binary_cross_entropy": lambda z, t: sum(
+        v * softplus(-u) + (1 - v) * softplus(u) for u, v in zip(z, t, strict=True)
+    ),
+}
+
+#: Where exponentials of differences become denormal, and differences change sides of Huber's corner.
+LOSS_PLACES = (0.0, 1.0, -1.0, 37.0, -37.0, -87.3, -103.97, -708.4, -745.1, 709.78)
+
+#: Rows of a batch and their lengths: all numbers of one draw.
+SHAPES = st.sampled_from([(1, SIZE), (SIZE, 1), (SIZE // 4, 4), (3, SIZE // 3)])
+
+
+def exactly(array):
+    return [[mp.mpf(float(v)) for v in row] for row in array]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_softmax_is_within_four_ulp_of_the_exact_value(dtype):
+    worst = Worst("softmax", "softmax", dtype)
+
+    @campaign
+    @given(arrays(dtype, LOSS_PLACES), SHAPES)
+    def check(numbers, shape):
+        z = np.reshape(numbers, shape).astype(dtype)
+        found = run("softmax", {"z": z}, {"a": np.zeros(shape)}, dtype)["a"]
+        for row, a in zip(exactly(z), found, strict=True):
+            for value, exact in zip(a, exact_softmax(row), strict=True):
+                assert worst.see(value, exact, None) <= 4, (row, value, exact)
+
+    check()
+    worst.report()
+
+
+def targets_for(loss, rng, shape, dtype):
+    """Probabilities (of 0 and 1 too) where the loss takes them, else numbers of any size."""
+    if LOSSES[loss].link:
+        return np.where(rng.random(shape) < 0.3, rng.integers(0, 2, shape), rng.random(shape)).astype(dtype)
+    return (rng.standard_normal(shape) * 2.0 ** rng.integers(-30, 30, shape)).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("loss", list(LOSSES))
+def test_a_cost_is_within_four_ulp_of_the_exact_value(loss, dtype):
+    """Of the float64 number that it is, for float32 outputs too; wherever that number can be had at all."""
+    worst, most = Worst("cost", loss, "float64"), mp.mpf(float(np.finfo(np.float64).max))
+    inputs = "z" if LOSSES[loss].link else "a"
+
+    @campaign
+    @given(arrays(dtype, LOSS_PLACES), SHAPES, st.integers(0, 2**32 - 1))
+    def check(numbers, shape, seed):
+        a = np.reshape(numbers, shape).astype(dtype)
+        t = targets_for(loss, np.random.default_rng(seed), shape, dtype)
+        outs = {"loss": np.zeros(2), "delta": np.zeros(shape)}
+        found = run(LOSSES[loss].op, {inputs: a, "t": t, "w": None}, outs, dtype)
+        costs = [EXACT_COST[loss](*rows) for rows in zip(exactly(a), exactly(t), strict=True)]
+        if sum(costs) * a.size <= most:
+            assert worst.see(found["loss"][0], sum(costs) / len(costs), None) <= 4
+        if np.abs(a).max() <= np.finfo(dtype).max / 4:
+            assert np.isfinite(found["delta"]).all()
+
+    check()
+    worst.report()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_log_sum_exp_of_labels_is_within_four_ulp_of_the_exact_value(dtype):
+    worst, most = Worst("cost", "cross_entropy of labels", "float64"), mp.mpf(float(np.finfo(np.float64).max))
+
+    @campaign
+    @given(arrays(dtype, LOSS_PLACES), SHAPES, st.integers(0, 2**32 - 1))
+    def check(numbers, shape, seed):
+        z = np.reshape(numbers, shape).astype(dtype)
+        labels = np.random.default_rng(seed).integers(0, shape[1], shape[0])
+        outs = {"loss": np.zeros(2), "delta": np.zeros(shape)}
+        found = run("softmax_cross_entropy", {"z": z, "labels": labels, "w": None}, outs, dtype)
+        costs = [minus_log_softmax(row)[k] for row, k in zip(exactly(z), labels, strict=True)]
+        if sum(costs) <= most:
+            assert worst.see(found["loss"][0], sum(costs) / len(costs), None) <= 4
+        assert np.isfinite(found["delta"]).all()
+
+    check()
+    worst.report()

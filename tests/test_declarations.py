@@ -20,6 +20,7 @@ from gpunn.metrics import METRICS, metrics_named
 from gpunn.ops import HYPER, OPS
 from gpunn.optimizers import OPTIMIZERS, optimizer_from_config, optimizer_named
 from gpunn.program import Role
+from gpunn.schedules import SCHEDULES
 from gpunn.variants import Model
 
 # ------------------------------------------------------------------ layers
@@ -31,6 +32,7 @@ SAMPLES = [
     *[gpunn.Dense(3, weights=name, bias=name) for name in INITIALIZERS],
     *[gpunn.Activation(name) for name in (*ACTIVATIONS, "softmax")],
     gpunn.Flatten(),
+    *[gpunn.Dropout(rate) for rate in (0.0, 0.25, 1 - 2**-24)],
 ]
 
 
@@ -140,7 +142,7 @@ def test_an_activation_names_itself_its_formula_and_its_source(name):
 # ------------------------------------------------------------------ losses
 
 
-def output_of(n=3, batch=5, last="softmax"):
+def output_of(n=3, batch=5, last="identity"):
     """A program of one layer, and slots for its targets, labels and weights."""
     program = Model((gpunn.Dense(n, activation=last),), (4,), "float64").forward(batch)
     slots = {
@@ -163,10 +165,14 @@ def test_a_loss_names_itself_and_ops_that_exist(name):
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("n", [1, 3])
-@pytest.mark.parametrize("name", list(LOSSES))
-def test_a_loss_writes_its_cost_and_the_error_of_what_it_reads(name, n, weighted):
-    program, slots = output_of(n)
-    read = "layers.0.z" if loss_named(name).link == "softmax" else "layers.0.a"
+@pytest.mark.parametrize(
+    ("name", "last", "read"),
+    [(name, row.link or "softmax", "z" if row.link else "a") for name, row in LOSSES.items()]
+    + [(name, "identity", "z") for name in LOSSES],
+)
+def test_a_loss_writes_its_cost_and_the_error_of_what_it_reads(name, last, read, n, weighted):
+    program, slots = output_of(n, last=last)
+    read = f"layers.0.{read}"
     weight = slots["w"] if weighted else None
     seed = loss_named(name).emit(program, program.marks["output"], slots["t"], weight)
     op = program.ops[-1]
@@ -184,14 +190,23 @@ def test_a_loss_for_evaluation_writes_no_error(name):
     assert program.ops[-1].outs == ("loss", None)
 
 
-@pytest.mark.parametrize(
-    ("name", "ops"),
-    [
-        ("quadratic", ["one_hot", "quadratic"]),
-        ("cross_entropy", ["softmax_cross_entropy"]),
-    ],
-)
-def test_labels_are_read_by_the_loss_or_become_rows(name, ops):
+@pytest.mark.parametrize("last", [*ACTIVATIONS, "softmax"])
+@pytest.mark.parametrize("name", [name for name, row in LOSSES.items() if row.link])
+def test_a_loss_with_an_activation_in_it_takes_that_one_or_none_before_it(name, last):
+    program, slots = output_of(last=last)
+    row = loss_named(name)
+    if last in (row.link, "identity"):
+        assert row.emit(program, program.marks["output"], slots["t"])
+        return
+    message = f"applies {row.link} itself: the last activation must be 'identity' or {row.link!r}, got"
+    with pytest.raises(gpunn.ArgumentError, match=f"loss {name!r} works on z and {message} {last!r}"):
+        row.emit(program, program.marks["output"], slots["t"])
+
+
+@pytest.mark.parametrize("name", [name for name, row in LOSSES.items() if row.labels != "never"])
+def test_labels_are_read_by_the_loss_or_become_rows(name):
+    row = LOSSES[name]
+    ops = [row.labels_op] if row.labels == "op" else ["one_hot", row.op]
     program, slots = output_of()
     before = len(program.ops)
     loss_named(name).emit(program, program.marks["output"], slots["labels"])
@@ -205,6 +220,12 @@ def test_labels_are_read_by_the_loss_or_become_rows(name, ops):
         ("quadratic", 2, True),
         ("mse", 1, False),
         ("mse", 2, False),
+        ("mae", 1, False),
+        ("mae", 2, False),
+        ("huber", 1, False),
+        ("huber", 2, False),
+        ("binary_cross_entropy", 1, False),
+        ("binary_cross_entropy", 2, True),
         ("cross_entropy", 1, True),
         ("cross_entropy", 2, True),
     ],
@@ -213,20 +234,43 @@ def test_whole_numbers_are_labels_where_the_loss_takes_them(name, outputs, takes
     assert loss_named(name).takes_labels(outputs) is takes
 
 
+@pytest.mark.parametrize("outputs", [1, 2, 7])
+@pytest.mark.parametrize("name", list(LOSSES))
+def test_rows_are_a_yes_or_no_an_output_for_one_output_or_a_sigmoid_in_the_loss(name, outputs):
+    assert loss_named(name).splits_by_output(outputs) is (outputs == 1 or name == "binary_cross_entropy")
+
+
 # ------------------------------------------------------------------ optimisers
 
+OWN = [cls for cls in OPTIMIZERS.values() if cls.__module__.startswith("gpunn.")]
+COMMON = ["l1", "l2", "weight_decay", "clip_norm", "schedule"]
 OPTIMISERS = [
     gpunn.SGD(),
     gpunn.SGD(lr=3.0),
     gpunn.SGD(lr=1e-30, momentum=0.999, l2=1e30),
+    gpunn.SGD(lr=0.1, momentum=0.5, nesterov=True, l1=0.1, weight_decay=0.2, clip_norm=3),
+    gpunn.SGD(schedule=gpunn.Warmup(2, gpunn.Cosine(30, final=0.1))),
     gpunn.Adam(),
     gpunn.Adam(lr=0.1, beta1=0, beta2=0.5, epsilon=1.0, l2=0.1),
+    gpunn.Adam(clip_norm=1e-3, schedule=gpunn.StepDecay(every=100, unit="step")),
+    gpunn.AdamW(),
+    gpunn.AdamW(lr=0.1, weight_decay=0.0),
+    gpunn.RMSprop(),
+    gpunn.RMSprop(lr=0.1, rho=0, epsilon=1.0, l1=0.5, schedule=gpunn.Exponential(0.9)),
+    gpunn.Adagrad(),
+    gpunn.Adagrad(lr=0.1, epsilon=1.0, weight_decay=0.5, schedule=gpunn.InverseScaling()),
 ]
 
 
 def test_there_is_a_sample_of_every_optimiser():
-    own = {cls for cls in OPTIMIZERS.values() if cls.__module__.startswith("gpunn.")}
-    assert {type(optimizer) for optimizer in OPTIMISERS} == own
+    assert {type(optimizer) for optimizer in OPTIMISERS} == set(OWN)
+
+
+def test_there_is_a_sample_of_every_schedule():
+    own = {cls for cls in SCHEDULES.values() if cls.__module__.startswith("gpunn.")}
+    used = [optimizer.schedule for optimizer in OPTIMISERS if optimizer.schedule is not None]
+    inner = [schedule.then for schedule in used if isinstance(schedule, gpunn.Warmup)]
+    assert {type(schedule) for schedule in (*used, *inner)} == own
 
 
 @pytest.mark.parametrize("optimizer", OPTIMISERS, ids=repr)
@@ -237,32 +281,74 @@ def test_an_optimiser_is_built_again_from_its_configuration_as_json_holds_it(opt
 
 @pytest.mark.parametrize("optimizer", OPTIMISERS, ids=repr)
 def test_the_repr_of_an_optimiser_builds_it(optimizer):
-    assert eval(f"gpunn.{optimizer!r}") == optimizer
+    assert eval(f"gpunn.{optimizer!r}", {**vars(gpunn), "gpunn": gpunn}) == optimizer
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "shown"),
+    [
+        (gpunn.SGD(), "SGD(lr=0.01)"),
+        (gpunn.SGD(lr=3.0), "SGD(lr=3.0)"),
+        (gpunn.SGD(lr=1, momentum=0.9, nesterov=True), "SGD(lr=1.0, momentum=0.9, nesterov=True)"),
+        (gpunn.AdamW(weight_decay=0.01), "AdamW(lr=0.001)"),
+        (gpunn.Adam(weight_decay=0.01), "Adam(lr=0.001, weight_decay=0.01)"),
+        (
+            gpunn.RMSprop(schedule=gpunn.Exponential(0.5)),
+            "RMSprop(lr=0.001, schedule=Exponential(rate=0.5, unit='epoch'))",
+        ),
+    ],
+)
+def test_an_optimiser_shows_its_rate_and_what_differs_from_the_defaults(optimizer, shown):
+    assert repr(optimizer) == shown
 
 
 @pytest.mark.parametrize("optimizer", OPTIMISERS, ids=repr)
 def test_an_optimiser_fills_the_words_of_hyper_that_it_reads(optimizer):
     words = optimizer.hyper()
+    own = {key: value for key, value in optimizer.config().items() if key not in ("schedule", "nesterov")}
     assert words.keys() <= HYPER.keys()
-    assert {key: words[key] for key in optimizer.config()} == optimizer.config()
+    assert {key: words.get(key) for key in own} == own
+    assert words["clip_scale"] == 1.0
     assert {type(value) for value in words.values()} == {float}
 
 
 def test_adam_starts_with_the_first_powers_of_its_betas():
-    words = gpunn.Adam(beta1=0.8, beta2=0.9).hyper()
-    assert (words["beta1_power"], words["beta2_power"]) == (0.8, 0.9)
+    for cls in (gpunn.Adam, gpunn.AdamW):
+        words = cls(beta1=0.8, beta2=0.9).hyper()
+        assert (words["beta1_power"], words["beta2_power"]) == (0.8, 0.9)
 
 
 @pytest.mark.parametrize(
     ("optimizer", "numbers"),
     [
-        (gpunn.SGD(), {"lr": 0.01, "momentum": 0.0, "l2": 0.0}),
-        (gpunn.Adam(), {"lr": 0.001, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "l2": 0.0}),
+        (gpunn.SGD(), {"lr": 0.01, "momentum": 0.0, "nesterov": False}),
+        (gpunn.Adam(), {"lr": 0.001, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}),
+        (
+            gpunn.AdamW(),
+            {"lr": 0.001, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weight_decay": 0.01},
+        ),
+        (gpunn.RMSprop(), {"lr": 0.001, "rho": 0.9, "epsilon": 1e-8}),
+        (gpunn.Adagrad(), {"lr": 0.01, "epsilon": 1e-10}),
     ],
-    ids=["SGD", "Adam"],
+    ids=repr,
 )
 def test_an_optimiser_starts_with_these_defaults(optimizer, numbers):
-    assert optimizer.config() == numbers
+    common = {"l1": 0.0, "l2": 0.0, "weight_decay": 0.0, "clip_norm": None, "schedule": None}
+    assert optimizer.config() == {**common, **numbers}
+
+
+@pytest.mark.parametrize("cls", OWN, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("key", COMMON)
+def test_what_all_optimisers_have_is_given_by_name(cls, key):
+    own = [field.name for field in fields(cls) if not field.kw_only]
+    assert set(own).isdisjoint(COMMON)
+    assert {field.name: field.kw_only for field in fields(cls)}[key]
+    with pytest.raises(TypeError, match="positional"):
+        cls(*[getattr(cls(), name) for name in own], 0.5)
+
+
+def test_each_optimisers_rate_may_be_given_by_place():
+    assert [cls(0.5).lr for cls in OWN] == [0.5] * len(OWN)
 
 
 @pytest.mark.parametrize(
@@ -270,9 +356,13 @@ def test_an_optimiser_starts_with_these_defaults(optimizer, numbers):
     [
         (gpunn.SGD(), "sgd", []),
         (gpunn.SGD(momentum=0.9), "momentum", ["momentum.velocity"]),
+        (gpunn.SGD(momentum=0.9, nesterov=True), "nesterov", ["nesterov.velocity"]),
         (gpunn.Adam(), "adam", ["adam.m", "adam.v"]),
+        (gpunn.AdamW(), "adam", ["adam.m", "adam.v"]),
+        (gpunn.RMSprop(), "rmsprop", ["rmsprop.v"]),
+        (gpunn.Adagrad(), "adagrad", ["adagrad.v"]),
     ],
-    ids=["SGD", "momentum", "Adam"],
+    ids=repr,
 )
 def test_an_optimiser_emits_one_op_over_theta_with_states_like_theta(optimizer, op, states):
     program, _ = output_of()
@@ -291,7 +381,9 @@ def test_a_number_of_an_optimiser_from_numpy_is_a_float(number):
     assert (optimizer.lr, type(optimizer.lr)) == (1.0, float)
 
 
-NUMBERS = [(cls, field.name) for cls in (gpunn.SGD, gpunn.Adam) for field in fields(cls)]
+NUMBERS = [
+    (cls, field.name) for cls in OWN for field in fields(cls) if field.name not in ("nesterov", "schedule")
+]
 
 
 @pytest.mark.parametrize(
@@ -299,6 +391,9 @@ NUMBERS = [(cls, field.name) for cls in (gpunn.SGD, gpunn.Adam) for field in fie
 )
 @pytest.mark.parametrize(("cls", "key"), NUMBERS, ids=lambda value: getattr(value, "__name__", value))
 def test_every_number_of_an_optimiser_is_a_finite_number(cls, key, wrong):
+    if (key, wrong) == ("clip_norm", None):
+        assert cls(clip_norm=None).clip_norm is None
+        return
     with pytest.raises(gpunn.ArgumentError) as caught:
         cls(**{key: wrong})
     assert str(caught.value) == f"{cls.__name__}: {key} is {wrong!r}, expected a finite number"
@@ -312,11 +407,47 @@ def test_no_number_of_an_optimiser_is_negative(cls, key):
         cls(**{key: -0.5})
 
 
-@pytest.mark.parametrize("key", ["momentum", "beta1", "beta2"])
+@pytest.mark.parametrize("key", ["lr", "epsilon", "clip_norm"])
+@pytest.mark.parametrize("cls", OWN, ids=lambda cls: cls.__name__)
+def test_what_divides_or_limits_is_more_than_zero(cls, key):
+    if key in {field.name for field in fields(cls)}:
+        with pytest.raises(gpunn.ArgumentError, match=f"{cls.__name__}: {key} is 0, expected more than 0"):
+            cls(**{key: 0})
+
+
+@pytest.mark.parametrize("key", ["momentum", "rho", "beta1", "beta2"])
 def test_a_rate_of_decay_is_below_one(key):
-    cls = gpunn.SGD if key == "momentum" else gpunn.Adam
-    with pytest.raises(gpunn.ArgumentError, match=f"{key} is 1, expected at least 0 and below 1"):
-        cls(**{key: 1})
+    taking = [cls for cls in OWN if key in {field.name for field in fields(cls)}]
+    assert taking
+    for cls in taking:
+        with pytest.raises(gpunn.ArgumentError, match=f"{key} is 1, expected at least 0 and below 1"):
+            cls(**{key: 1})
+
+
+@pytest.mark.parametrize("wrong", ["yes", 2, None, 0.5], ids=repr)
+def test_nesterov_is_true_or_false(wrong):
+    with pytest.raises(gpunn.ArgumentError, match=f"SGD: nesterov is {wrong!r}, expected True or False"):
+        gpunn.SGD(momentum=0.9, nesterov=wrong)
+
+
+def test_nesterov_without_momentum_says_what_is_missing():
+    with pytest.raises(gpunn.ArgumentError, match="nesterov=True needs a momentum above 0"):
+        gpunn.SGD(nesterov=True)
+
+
+@pytest.mark.parametrize("wrong", ["cosine", 30, gpunn.Cosine, {}, {"class": "Cosine"}], ids=repr)
+@pytest.mark.parametrize("cls", OWN, ids=lambda cls: cls.__name__)
+def test_a_schedule_is_a_schedule(cls, wrong):
+    with pytest.raises(gpunn.ArgumentError) as caught:
+        cls(schedule=wrong)
+    assert str(caught.value) == f"schedule is {wrong!r}, expected one such as gpunn.Cosine(30)"
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1, 1.5, math.nan, math.inf, "0.5", True, None, [0.5]], ids=repr)
+def test_the_rate_of_a_dropout_is_at_least_zero_and_below_one(rate):
+    with pytest.raises(gpunn.ArgumentError) as caught:
+        gpunn.Dropout(rate)
+    assert str(caught.value) == f"Dropout: rate is {rate!r}, expected at least 0 and below 1"
 
 
 @pytest.mark.parametrize("name", ["sgd", "SGD", "Sgd"])
@@ -454,17 +585,100 @@ def test_an_unknown_initialiser_is_answered_with_the_nearest(name, near):
 def test_a_metric_names_itself_and_ops_that_exist(name):
     (row,) = metrics_named([name])
     assert row.name == name
-    assert {row.op, row.labels_op} <= OPS.keys()
+    ops = {op for op in (row.classes, row.outputs, row.numbers) if op}
+    assert ops
+    assert ops <= OPS.keys()
+    assert row.formula
+    assert row.source
 
 
-@pytest.mark.parametrize(("target", "op"), [("t", "count_correct_targets"), ("labels", "count_correct")])
-def test_a_metric_adds_to_a_sum_that_outlives_the_step(target, op):
+CASES = [
+    ("accuracy", "mse", 3, "labels", ["count_correct"], (1,)),
+    ("accuracy", "mse", 3, "t", ["argmax", "count_correct"], (1,)),
+    ("accuracy", "mse", 1, "t", ["count_exact"], (1,)),
+    ("accuracy", "cross_entropy", 3, "t", ["argmax", "count_correct"], (1,)),
+    ("accuracy", "binary_cross_entropy", 3, "labels", ["count_correct"], (1,)),
+    ("accuracy", "binary_cross_entropy", 3, "t", ["count_exact"], (1,)),
+    ("confusion", "mse", 3, "labels", ["confusion"], (3, 3)),
+    ("precision", "mse", 3, "t", ["argmax", "confusion"], (3, 3)),
+    ("recall", "mse", 1, "t", ["confusion_by_output"], (1, 2, 2)),
+    ("f1", "binary_cross_entropy", 3, "t", ["confusion_by_output"], (3, 2, 2)),
+    ("mae", "mse", 3, "t", ["sum_absolute"], (2,)),
+    ("r2", "mse", 3, "t", ["moments"], (4, 3)),
+    ("top_2", "mse", 3, "labels", ["count_top_k"], (1,)),
+    ("top_5", "mse", 3, "t", ["argmax", "count_top_k"], (1,)),
+]
+
+
+def test_there_is_a_case_for_every_metric():
+    assert {name for name, *_ in CASES} == {*METRICS, "top_2", "top_5"}
+
+
+@pytest.mark.parametrize(("name", "loss", "n", "target", "ops", "shape"), CASES)
+def test_a_metric_adds_to_a_sum_that_outlives_the_step(name, loss, n, target, ops, shape):
+    program, slots = output_of(n)
+    before = len(program.ops)
+    (row,) = metrics_named([name])
+    slot = row.emit(program, program.marks["output"], slots[target], loss_named(loss))
+    assert [op.name for op in program.ops[before:]] == ops
+    assert slot == "sum." + ops[-1] + ("_" + name[-1] if name.startswith("top") else "")
+    assert program.ops[-1].outs == (slot,)
+    total = program.slots[slot]
+    assert (total.shape, total.dtype, total.role) == (shape, "float64", Role.HYPER)
+
+
+@pytest.mark.parametrize(
+    ("name", "loss", "n", "target", "words"),
+    [
+        ("mae", "mse", 3, "labels", "is about numbers, the targets are class labels"),
+        ("r2", "quadratic", 3, "labels", "is about numbers, the targets are class labels"),
+        ("top_2", "mse", 1, "t", "is about classes, the targets are 1 yes or no an example"),
+        ("top_2", "binary_cross_entropy", 3, "t", "is about classes, the targets are 3 yes or no an example"),
+    ],
+)
+def test_a_metric_that_means_nothing_for_such_targets_is_refused(name, loss, n, target, words):
+    program, slots = output_of(n)
+    (row,) = metrics_named([name])
+    with pytest.raises(gpunn.ArgumentError, match=f"^metric '{name}' {words}: leave it out$"):
+        row.emit(program, program.marks["output"], slots[target], loss_named(loss))
+
+
+def test_metrics_of_one_sum_share_it_and_the_labels():
     program, slots = output_of()
-    METRICS["accuracy"].emit(program, program.marks["output"], slots[target])
-    assert program.ops[-1].name == op
-    assert program.ops[-1].outs == ("sum.accuracy",)
-    total = program.slots["sum.accuracy"]
-    assert (total.shape, total.dtype, total.role) == ((1,), "float64", Role.HYPER)
+    before = len(program.ops)
+    rows = metrics_named(["confusion", "precision", "recall", "f1", "accuracy"])
+    found = [row.emit(program, program.marks["output"], slots["t"], loss_named("mse")) for row in rows]
+    assert found == ["sum.confusion"] * 4 + ["sum.count_correct"]
+    assert [op.name for op in program.ops[before:]] == ["argmax", "confusion", "count_correct"]
+
+
+def test_two_k_of_one_metric_have_two_sums():
+    program, slots = output_of()
+    rows = metrics_named(["top_1", "top_2"])
+    found = [row.emit(program, program.marks["output"], slots["labels"], loss_named("mse")) for row in rows]
+    assert found == ["sum.count_top_k_1", "sum.count_top_k_2"]
+    assert [op.attrs for op in program.ops[-2:]] == [{"k": 1}, {"k": 2}]
+
+
+@pytest.mark.parametrize(
+    ("loss", "last", "threshold"),
+    [
+        ("binary_cross_entropy", "identity", 0.0),
+        ("binary_cross_entropy", "sigmoid", 0.5),
+        ("mse", "identity", 0.5),
+        ("quadratic", "sigmoid", 0.5),
+    ],
+)
+def test_a_yes_is_above_one_half_or_above_zero_where_the_output_is_z(loss, last, threshold):
+    program, slots = output_of(1, last=last)
+    METRICS["accuracy"].emit(program, program.marks["output"], slots["t"], loss_named(loss))
+    assert program.ops[-1].attrs == {"threshold": threshold}
+
+
+@pytest.mark.parametrize("name", ["top_0", "top_", "top_-1", "top_05", "top_5.0", "Top_5"])
+def test_a_k_is_a_whole_number_from_one(name):
+    with pytest.raises(gpunn.UnknownNameError, match=f"unknown metric '{name}'"):
+        metrics_named([name])
 
 
 @pytest.mark.parametrize("names", [(), [], iter(())], ids=["tuple", "list", "iterator"])

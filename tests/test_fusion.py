@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_program import drawn_programs, drawn_values
+from test_program import drawn_programs, drawn_values, hyper_of
 
 import gpunn
 from gpunn import device as devices
@@ -42,8 +42,9 @@ def activate_grad(y, delta, sigma):
     KERNELS["activate_grad"](y, delta, sigma=sigma, s=np.empty_like(delta))
 
 
-def sgd(gradient, hyper, theta, weights):
-    KERNELS["sgd"](gradient.ravel(), hyper, theta, weights=weights, s=np.empty_like(theta))
+def sgd(gradient, hyper, theta, **attrs):
+    scratch = {name: np.empty_like(theta) for name in "sg"}
+    KERNELS["sgd"](gradient.ravel(), hyper, theta, **attrs, **scratch)
 
 
 def linear_activate(x, W, b, z, a, *, sigma):
@@ -75,20 +76,20 @@ def gather_linear_grad_weight(X, perm, cursor, delta, x, grad_W, *, accumulate=F
     grad_W[...] = delta.T @ rows_of(X, perm, cursor, len(delta)) + (grad_W if accumulate else 0)
 
 
-def linear_grad_weight_sgd(delta, x, hyper, grad_W, theta, *, weights, accumulate=False):
+def linear_grad_weight_sgd(delta, x, hyper, grad_W, theta, *, accumulate=False, **attrs):
     gradient = delta.T @ x + (grad_W if accumulate else 0)
     kept(grad_W, gradient)
-    sgd(gradient, hyper, theta, weights)
+    sgd(gradient, hyper, theta, **attrs)
 
 
 def gather_linear_grad_weight_sgd(X, perm, cursor, delta, hyper, x, grad_W, theta, **attrs):
     linear_grad_weight_sgd(rows := delta, rows_of(X, perm, cursor, len(rows)), hyper, grad_W, theta, **attrs)
 
 
-def linear_grad_bias_sgd(delta, hyper, grad_b, theta, *, weights, accumulate=False):
+def linear_grad_bias_sgd(delta, hyper, grad_b, theta, *, accumulate=False, **attrs):
     gradient = delta.sum(axis=0) + (grad_b if accumulate else 0)
     kept(grad_b, gradient)
-    sgd(gradient, hyper, theta, weights)
+    sgd(gradient, hyper, theta, **attrs)
 
 
 def activate_add(z, v, a, y, *, sigma):
@@ -335,12 +336,29 @@ def test_two_patterns_that_split_an_update_split_it_once(patterns):
     assert len(updated) == 4
 
 
-@pytest.mark.parametrize(("l2", "prefix"), [(0.0, [0, 0, 0, 0]), (0.1, [30, 15, 0, 0])])
-def test_a_window_knows_how_many_of_its_elements_are_weights(l2, prefix):
-    program = step_of(optimizer=gpunn.SGD(l2=l2)).fuse(PATTERNS["weights, biases"])
-    weights = {op.outs[-1]: op.attrs["weights"] for op in program.ops if op.name.endswith("sgd")}
+@pytest.mark.parametrize(
+    ("settings", "terms", "prefix"),
+    [
+        ({}, None, [0, 0, 0, 0]),
+        ({"l2": 0.1}, ("l2",), [30, 15, 0, 0]),
+        ({"l1": 0.1}, ("l1",), [30, 15, 0, 0]),
+        ({"weight_decay": 0.1}, ("decay",), [30, 15, 0, 0]),
+        ({"l1": 0.1, "l2": 0.1, "weight_decay": 0.1}, ("l1", "l2", "decay"), [30, 15, 0, 0]),
+    ],
+    ids=str,
+)
+def test_a_window_knows_how_many_of_its_elements_are_weights(settings, terms, prefix):
+    program = step_of(optimizer=gpunn.SGD(**settings)).fuse(PATTERNS["weights, biases"])
+    updates = {op.outs[-1]: op.attrs for op in program.ops if op.name.endswith("sgd")}
     keys = ["layers.0.weights", "layers.1.weights", "layers.0.bias", "layers.1.bias"]
-    assert [weights[f"theta[{key}]"] for key in keys] == prefix
+    assert [updates[f"theta[{key}]"]["weights"] for key in keys] == prefix
+    assert [updates[f"theta[{key}]"].get("terms") for key in keys] == [terms] * 4
+
+
+@pytest.mark.parametrize("patterns", ["weights, biases", "everything"])
+def test_an_update_by_a_clipped_gradient_waits_for_the_norm_of_the_whole(patterns):
+    fused = names(step_of(optimizer=gpunn.SGD(clip_norm=1.0)).fuse(PATTERNS[patterns]))
+    assert fused[-4:] == ["tally", "clip_by_norm", "sgd", "advance"]
 
 
 def test_an_update_that_nothing_is_folded_into_stays_whole():
@@ -379,7 +397,7 @@ def test_a_joined_op_prints_both_equations_and_both_formulas():
             "quadratic+activate_grad",
             "C = mean ½‖a1 − t‖², ∂C/∂a = (a1 − t)/B; δ1 = δ1 ⊙ sigmoid′(a1)",
         ],
-        ["BP4+update", "linear_grad_weight+sgd", "∂C/∂W1 = δ1ᵀ a0; W1 = W1 − lr (∇C[W1] + l2 w)"],
+        ["BP4+update", "linear_grad_weight+sgd", "∂C/∂W1 = δ1ᵀ a0; W1 = W1 − lr g, g = ∇C[W1]"],
     ]
 
 
@@ -576,25 +594,33 @@ def updating(order):
     layout = program.lay_out_parameters()
     hyper = program.slot("hyper", (len(HYPER),), Role.HYPER, "float64")
     grad_W, grad = program.gradient(W), "grad"
+
+    def terms(*present):
+        return {"weights": layout.weights, "terms": present}
+
     emit = {
         "BP2": lambda: program.pin(program.emit("linear_grad_input", ("delta", W))),
         "BP4": lambda: program.emit("linear_grad_weight", ("delta", "x"), {"grad_W": grad_W}),
         "BP4 again": lambda: program.emit(
             "linear_grad_weight", ("delta", "x"), {"grad_W": grad_W}, accumulate=True
         ),
-        "sgd": lambda: program.emit("sgd", (grad, hyper), {"theta": "theta"}, weights=0),
+        "sgd": lambda: program.emit("sgd", (grad, hyper), {"theta": "theta"}, **terms("l1", "l2", "decay")),
+        "sgd, clipped": lambda: program.emit(
+            "sgd", (grad, hyper), {"theta": "theta"}, **terms("l2", "decay", "clip")
+        ),
         "clip": lambda: program.emit("halve", (), {"grad": grad}),
+        "clip by norm": lambda: program.emit("clip_by_norm", (grad,), {"hyper": hyper}),
         "norm": lambda: program.emit("norm", (grad,), {"norm": program.slot("n", (1,), Role.HYPER)}),
         "new lr": lambda: program.emit("lr_of_norm", (grad,), {"hyper": hyper}),
         "new delta": lambda: program.emit("copy", ("delta",), {"v": "delta"}, accumulate=True),
         "penalty": lambda: program.emit(
-            "l2_penalty",
+            "weight_penalty",
             ("theta", hyper),
             {"penalty": program.slot("p", (1,), Role.HYPER, "float64")},
             weights=layout.weights,
         ),
     }
-    for word in order.split(", "):
+    for word in re.split(r", (?!clipped)", order):
         emit[word]()
     return program
 
@@ -626,7 +652,7 @@ def outcome(program, fused):
     runner = FusingBackend([UPDATE_W]).load(program, {}, fused=fused)
     rng = np.random.default_rng(0)
     runner.write("W", rng.standard_normal((3, 5)))
-    runner.write("hyper", [0.1, 0.2, 0, 0, 0, 0, 0, 0])
+    runner.write("hyper", hyper_of(lr=0.1, l1=0.3, l2=0.2, weight_decay=0.4, clip_norm=0.5, clip_scale=1.0))
     steps = [(rng.standard_normal((4, 5)), rng.standard_normal((4, 3))) for _ in range(3)]
     for x, delta in steps:
         runner.write("x", x)
@@ -642,9 +668,10 @@ def outcome(program, fused):
         ("BP2, BP4, sgd", ["linear_grad_input", "linear_grad_weight+sgd"]),
         ("BP4, BP2, sgd", ["linear_grad_input", "linear_grad_weight+sgd"]),
         ("BP4, sgd, BP2", ["linear_grad_weight+sgd", "linear_grad_input"]),
-        ("BP4, penalty, sgd", ["l2_penalty", "linear_grad_weight+sgd"]),
-        ("BP4, penalty, BP2, sgd", ["l2_penalty", "linear_grad_input", "linear_grad_weight+sgd"]),
+        ("BP4, penalty, sgd", ["weight_penalty", "linear_grad_weight+sgd"]),
+        ("BP4, penalty, BP2, sgd", ["weight_penalty", "linear_grad_input", "linear_grad_weight+sgd"]),
         ("BP4, clip, sgd", ["linear_grad_weight", "halve", "sgd"]),
+        ("BP4, clip by norm, sgd, clipped", ["linear_grad_weight", "clip_by_norm", "sgd"]),
         ("BP4, new lr, sgd", ["linear_grad_weight", "lr_of_norm", "sgd"]),
         ("BP4, BP2, new delta, sgd", ["linear_grad_weight", "linear_grad_input", "copy", "sgd"]),
     ],
@@ -665,6 +692,7 @@ def test_an_update_moves_to_its_gradient_or_the_gradient_to_it_or_neither(
         "BP4, sgd, penalty",
         "BP4, penalty, BP2, sgd",
         "BP4, clip, sgd",
+        "BP4, clip by norm, sgd, clipped",
         "BP4, new lr, sgd",
         "BP4, BP2, new delta, sgd",
         "BP4, new delta, BP4 again, sgd",
@@ -732,10 +760,18 @@ NETWORKS = {
         (gpunn.Dense(4), gpunn.Activation("tanh"), gpunn.Activation("sigmoid"), gpunn.Dense(3)),
         (6,),
     ),
+    "dropout": ((LAYERS[0], gpunn.Dropout(0.3), LAYERS[1]), (6,)),
+}
+
+UPDATES = {
+    "sgd": gpunn.SGD(lr=0.05, l2=0.1),
+    "every penalty": gpunn.SGD(lr=0.05, l1=0.01, l2=0.1, weight_decay=0.2),
+    "clipped, scheduled": gpunn.SGD(lr=0.5, clip_norm=0.01, schedule=gpunn.Cosine(2)),
+    "adam": gpunn.Adam(lr=0.1),
 }
 
 
-@pytest.mark.parametrize("optimizer", [gpunn.SGD(lr=0.05, l2=0.1), gpunn.Adam(lr=0.1)], ids=["sgd", "adam"])
+@pytest.mark.parametrize("optimizer", UPDATES.values(), ids=UPDATES)
 @pytest.mark.parametrize("network", list(NETWORKS))
 @pytest.mark.parametrize("patterns", list(PATTERNS))
 def test_twenty_fused_steps_are_twenty_steps(fusing, patterns, network, optimizer):
@@ -801,7 +837,7 @@ def test_any_program_gives_the_same_result_when_fused(program, patterns, data):
     )
     runners = [FusingBackend(patterns).load(program, {}, fused=fused) for fused in (False, True)]
     for runner in runners:
-        runner.write("hyper", [0.01, 0, 0, 0, 0, 0, 0, 0])
+        runner.write("hyper", hyper_of(lr=0.01))
         for step in range(2):
             values = drawn_values(program, step)
             values = values if step == 0 else {slot: values[slot] for slot in ("x", "t")}

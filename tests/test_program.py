@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import re
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,9 +17,10 @@ from gpunn.activations import ACTIVATIONS, Activation
 from gpunn.arena import ALIGNMENT
 from gpunn.backends.numpy import SIGMA, SIGMA_PRIME
 from gpunn.device import backend_for
-from gpunn.losses import loss_named
-from gpunn.metrics import metrics_named
-from gpunn.ops import OPS, register_op
+from gpunn.losses import LOSSES, loss_named
+from gpunn.metrics import METRICS, metrics_named
+from gpunn.ops import HYPER, OPS, register_op
+from gpunn.optimizers import OPTIMIZERS
 from gpunn.program import WORKSPACE, Program, Role
 from gpunn.variants import Model, Targets, evaluation, inspection, jacobian, prediction, training
 
@@ -1073,24 +1076,99 @@ def test_every_op_gives_the_same_bytes_in_the_planned_workspace_as_with_a_place_
     assert differing(*runners) == []
 
 
+#: Every update that an optimiser of gpunn's emits.
+UPDATES = {
+    **{name: cls for name, cls in OPTIMIZERS.items() if cls.__module__.startswith("gpunn.")},
+    "momentum": partial(gpunn.SGD, momentum=0.9),
+    "nesterov": partial(gpunn.SGD, momentum=0.9, nesterov=True),
+}
+EVERY_TERM = {"l1": 0.05, "l2": 0.1, "weight_decay": 0.2, "clip_norm": 0.01}
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("targets", [Targets(), Targets(labels=True, weighted=True)])
-@pytest.mark.parametrize("loss", ["quadratic", "cross_entropy"])
+@pytest.mark.parametrize("loss", list(LOSSES))
 def test_three_steps_of_training_give_the_same_bytes_in_the_planned_workspace(loss, targets, dtype):
-    layers = (gpunn.Flatten(), gpunn.Dense(40, activation="tanh"), gpunn.Dense(3, activation="softmax"))
+    row = loss_named(loss)
+    if targets.labels and not row.takes_labels(3):
+        targets = replace(targets, labels=False)
+    last = row.link or "softmax"
+    layers = (gpunn.Flatten(), gpunn.Dense(40, activation="tanh"), gpunn.Dense(3, activation=last))
     program = training(
         Model(layers, (2, 3), dtype),
-        loss_named(loss),
+        row,
         gpunn.Adam(l2=0.1),
         4,
-        metrics=metrics_named(["accuracy"]),
+        metrics=metrics_named(metrics_for(row, targets)),
         targets=targets,
     )
+    three_steps_agree(program, targets)
+
+
+@pytest.mark.parametrize("schedule", [None, gpunn.Exponential(0.5)], ids=["", "scheduled"])
+@pytest.mark.parametrize("given", [{}, EVERY_TERM], ids=["plain", "every term"])
+@pytest.mark.parametrize("optimizer", UPDATES)
+def test_three_steps_of_any_optimiser_give_the_same_bytes_in_the_planned_workspace(
+    optimizer, given, schedule
+):
+    layers = (gpunn.Flatten(), gpunn.Dense(40, activation="tanh"), gpunn.Dropout(0.4), gpunn.Dense(3))
+    update = UPDATES[optimizer](**given, schedule=schedule)
+    targets = Targets(labels=True)
+    program = training(Model(layers, (2, 3), "float32"), loss_named("quadratic"), update, 4, targets=targets)
+    three_steps_agree(program, targets)
+
+
+def three_steps_agree(program, targets):
+    """Three minibatches op by op, in the planned workspace and with a place for each slot."""
     runners = [loaded(program), loaded(program, keep_all=True)]
     for runner in runners:
         with_data(runner, targets, rows=12)
+        before = runner.read("theta").copy()
     assert differing(*runners) + differing(*runners) + differing(*runners) == []
     assert int(runners[0].read("cursor")[0]) == 12
+    assert (runners[0].read("theta") != before).any()
+
+
+def metrics_for(loss, targets):
+    """Every metric that means something for such targets of three outputs."""
+    split = not targets.labels and loss.splits_by_output(3)
+    return [
+        name
+        for name, row in METRICS.items()
+        if (not targets.labels if row.numbers else row.outputs if split else row.classes)
+    ]
+
+
+#: A number for every word that an update reads.
+NUMBERS = {
+    "lr": 0.1,
+    "l1": 0.05,
+    "l2": 0.1,
+    "weight_decay": 0.2,
+    "momentum": 0.9,
+    "rho": 0.8,
+    "beta1": 0.9,
+    "beta2": 0.999,
+    "epsilon": 1e-8,
+    "beta1_power": 0.9,
+    "beta2_power": 0.999,
+    "clip_norm": 0.01,
+    "clip_scale": 1.0,
+    "first_step": 0,
+}
+
+
+def hyper_of(**words):
+    """The content of the hyper slot; words that are not named are 0."""
+    hyper = np.zeros(len(HYPER))
+    for word, value in words.items():
+        hyper[HYPER[word]] = value
+    return hyper
+
+
+def test_there_is_a_number_for_every_word_of_the_hyper_slot():
+    assert NUMBERS.keys() == HYPER.keys()
+    assert sorted(HYPER.values()) == list(range(len(HYPER)))
 
 
 def with_data(runner, targets, rows=12, outputs=3, seed=0):
@@ -1104,11 +1182,12 @@ def with_data(runner, targets, rows=12, outputs=3, seed=0):
         T=labels if targets.labels else np.eye(outputs, dtype=dtype)[labels],
         weights=rng.random(rows).astype(dtype),
         perm=rng.permutation(rows),
+        rates=np.linspace(0.1, 0.02, rows),
     )
     for key in runner.program.parameters:
         runner.write(key, rng.standard_normal(runner.array(key).shape))
     if "hyper" in runner.program.slots:
-        runner.write("hyper", [0.1, 0.1, 0.9, 0.9, 0.999, 1e-8, 0.9, 0.999])
+        runner.write("hyper", hyper_of(**NUMBERS))
     return runner
 
 
@@ -1263,8 +1342,51 @@ def test_a_training_step_prints_as_the_four_equations():
             "tally",
             "ΣC += (C Σw, Σw, penalty Σw); first_bad = the first step whose C is not finite",
         ),
-        ("update", "sgd", "Θ = Θ − lr (∇C + l2 w)"),
+        ("update", "sgd", "Θ = Θ − lr g, g = ∇C"),
         ("update", "advance", "cursor += rows, step += 1, βᵢᵗ = βᵢᵗ βᵢ"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "direction"),
+    [
+        ({}, "g = ∇C"),
+        ({"l2": 0.1}, "g = ∇C + l2 w"),
+        ({"l1": 0.1}, "g = ∇C + l1 sign w"),
+        ({"weight_decay": 0.1}, "g = ∇C; first w = w − lr λ w"),
+        ({"clip_norm": 1.0}, "g = s ∇C"),
+        (
+            {"l1": 0.1, "l2": 0.1, "weight_decay": 0.1, "clip_norm": 1.0},
+            "g = s ∇C + l2 w + l1 sign w; first w = w − lr λ w",
+        ),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("optimizer", UPDATES)
+def test_an_update_prints_the_terms_that_it_has_and_no_others(optimizer, given, direction):
+    program = training_program(optimizer=UPDATES[optimizer](**{"weight_decay": 0.0, **given}))
+    update = next(op for op in program.ops if op.label == "update")
+    formula = program.formula(update)
+    assert formula.endswith(f", {direction}")
+    assert formula.startswith(program.formula(replace(update, attrs={})).removesuffix("g = ∇C"))
+
+
+def test_what_clips_and_what_schedules_print_before_the_update():
+    optimizer = gpunn.SGD(clip_norm=1.0, schedule=gpunn.Cosine(3))
+    assert printed(training_program(optimizer=optimizer))[-4:-1] == [
+        ("update", "schedule", "lr = rates[step − first step of the epoch]"),
+        ("reduce", "clip_by_norm", "s = min(1, clip_norm/‖∇C‖)"),
+        ("update", "sgd", "Θ = Θ − lr g, g = s ∇C"),
+    ]
+
+
+def test_dropout_prints_its_mask_and_the_way_back():
+    layers = (gpunn.Dense(5), gpunn.Dropout(0.25), gpunn.Dense(3))
+    program = training(Model(layers, (4,), "float32"), loss_named("mse"), gpunn.SGD(), 7)
+    rows = [row for row in printed(program) if row[1].startswith("dropout")]
+    assert rows == [
+        ("forward", "dropout", "mask1 = Philox(key, step) ≥ p, y1 = z0 ⊙ mask1/(1 − p)"),
+        ("BP2", "dropout_grad", "δ1 = δ1 ⊙ mask1/(1 − p)"),
     ]
 
 
@@ -1372,20 +1494,76 @@ def test_a_step_on_a_batch_of_the_hosts_leaves_the_cursor_and_counts_the_step():
         (gpunn.SGD(), ["tally", "sgd"], []),
         (gpunn.SGD(momentum=0.9), ["tally", "momentum"], ["momentum.velocity"]),
         (gpunn.Adam(), ["tally", "adam"], ["adam.m", "adam.v"]),
-        (gpunn.SGD(l2=0.1), ["l2_penalty", "tally", "sgd"], []),
-        (gpunn.Adam(l2=0.1), ["l2_penalty", "tally", "adam"], ["adam.m", "adam.v"]),
+        (gpunn.SGD(momentum=0.9, nesterov=True), ["tally", "nesterov"], ["nesterov.velocity"]),
+        (gpunn.AdamW(), ["tally", "adam"], ["adam.m", "adam.v"]),
+        (gpunn.RMSprop(), ["tally", "rmsprop"], ["rmsprop.v"]),
+        (gpunn.Adagrad(), ["tally", "adagrad"], ["adagrad.v"]),
+        (gpunn.SGD(l2=0.1), ["weight_penalty", "tally", "sgd"], []),
+        (gpunn.SGD(l1=0.1), ["weight_penalty", "tally", "sgd"], []),
+        (gpunn.SGD(weight_decay=0.1), ["tally", "sgd"], []),
+        (gpunn.SGD(clip_norm=1.0), ["tally", "clip_by_norm", "sgd"], []),
+        (gpunn.SGD(schedule=gpunn.Cosine(3)), ["tally", "schedule", "sgd"], []),
+        (
+            gpunn.SGD(l1=0.1, clip_norm=1.0, schedule=gpunn.Cosine(3)),
+            ["weight_penalty", "tally", "schedule", "clip_by_norm", "sgd"],
+            [],
+        ),
+        (gpunn.Adam(l2=0.1), ["weight_penalty", "tally", "adam"], ["adam.m", "adam.v"]),
     ],
-    ids=["sgd", "momentum", "adam", "sgd l2", "adam l2"],
+    ids=repr,
 )
 def test_the_update_is_one_op_over_the_whole_of_theta(optimizer, ops, states):
     program = training(MODEL, loss_named("quadratic"), optimizer, 7)
-    update, weights = program.ops[-2], program.layout.weights if optimizer.l2 else 0
+    update = program.ops[-2]
+    present = {
+        "l1": optimizer.l1,
+        "l2": optimizer.l2,
+        "decay": optimizer.weight_decay,
+        "clip": optimizer.clip_norm,
+    }
+    terms = tuple(term for term, value in present.items() if value)
+    of_weights = {"l1", "l2", "decay"} & set(terms)
     assert names(program)[-1 - len(ops) :] == [*ops, "advance"]
     assert (update.ins, update.outs) == (("grad", "hyper"), (*states, "theta"))
-    assert update.attrs == {"weights": weights}
+    told = {"terms": terms} if terms else {}
+    assert update.attrs == {"weights": program.layout.weights if of_weights else 0, **told}
     assert {program.slots[state].role for state in states} <= {Role.STATE}
     tally = next(op for op in program.ops if op.name == "tally")
-    assert tally.ins[2] == ("penalty" if optimizer.l2 else None)
+    assert tally.ins[2] == ("penalty" if optimizer.l1 or optimizer.l2 else None)
+
+
+def test_an_update_by_an_unknown_term_is_refused():
+    program = declared(("g", (64,)))
+    program.parameter("W", (3, 5), "normal")
+    program.lay_out_parameters()
+    hyper = program.slot("hyper", (len(HYPER),), Role.HYPER, "float64")
+    theta = {"theta": "theta"}
+    with pytest.raises(gpunn.UnknownNameError, match="unknown term of an update 'l3': did you mean 'l"):
+        program.emit("sgd", ("g", hyper), theta, weights=0, terms=("l3",))
+
+
+@pytest.mark.parametrize("gathered", [True, False], ids=["minibatches", "one batch"])
+def test_a_single_step_neither_tallies_nor_schedules(gathered):
+    optimizer = gpunn.SGD(l2=0.1, schedule=gpunn.Cosine(3))
+    found = names(training(MODEL, loss_named("quadratic"), optimizer, 7, gathered=gathered))
+    assert {"weight_penalty", "tally", "schedule"} & set(found) == (
+        {"weight_penalty", "tally", "schedule"} if gathered else set()
+    )
+
+
+def test_dropout_is_in_training_programs_alone():
+    model = Model((gpunn.Dense(5), gpunn.Dropout(0.5), gpunn.Dense(3)), (4,), "float64")
+    loss = loss_named("mse")
+    assert names(training(model, loss, gpunn.SGD(), 7)).count("dropout") == 1
+    others = [evaluation(model, loss, 7), prediction(model, 7), inspection(model, loss, 7), jacobian(model, 7)]
+    assert [name for other in others for name in names(other) if "dropout" in name] == []
+
+
+def test_each_dropout_of_a_network_has_a_number_of_its_own():
+    layers = (gpunn.Dropout(0.1), gpunn.Dense(5), gpunn.Dropout(0.0), gpunn.Dropout(0.2), gpunn.Dense(3))
+    program = training(Model(layers, (4,), "float64"), loss_named("mse"), gpunn.SGD(), 7)
+    told = [op.attrs for op in program.ops if op.name == "dropout"]
+    assert told == [{"rate": 0.1, "layer": 0}, {"rate": 0.2, "layer": 1}]
 
 
 def test_the_softmax_that_the_loss_takes_into_itself_is_not_run():

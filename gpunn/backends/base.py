@@ -57,8 +57,9 @@ class Runner(ABC):
         return np.array(self.array(slot))
 
     def write(self, slot: str, values: Any) -> None:
-        """Copy values into a slot."""
-        self.array(slot)[...] = values
+        """Copy values into a slot; what is beyond its dtype becomes infinite."""
+        with np.errstate(over="ignore"):
+            self.array(slot)[...] = values
 
 
 class Backend(ABC):

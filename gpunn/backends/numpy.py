@@ -98,25 +98,23 @@ def _exponentials(
     """p = exp(z − max z) with 0 in the place of the largest, whose index is ``at``; rest = its row sums.
 
     A difference of two float64 numbers is rounded, and exp makes a relative error of that absolute one: the
-    rounding is found (Knuth's two-sum) and put back.
+    rounding is found (Knuth's two-sum) and put back. A row that holds NaN gives NaN.
     """
     np.argmax(z, axis=1, out=at)
     np.add(at, np.multiply(_range(len(at)), z.shape[1]), out=at)
     z.reshape(-1).take(at, out=m[:, 0], mode="clip")
     np.copyto(p, z)
     np.subtract(p, m, out=p)
-    if z.dtype == p.dtype:
-        np.subtract(p, z, out=e)
-        np.subtract(p, e, out=f)
-        np.subtract(z, f, out=f)
-        np.add(e, m, out=e)
-        np.subtract(f, e, out=f)
-        np.less(p, -800.0, out=far)
-        np.copyto(f, 0.0, where=far)
+    np.subtract(p, z, out=e)
+    np.subtract(p, e, out=f)
+    np.subtract(z, f, out=f)
+    np.add(e, m, out=e)
+    np.subtract(f, e, out=f)
+    np.less(p, -800.0, out=far)
+    np.copyto(f, 0.0, where=far)
     np.exp(p, out=p)
-    if z.dtype == p.dtype:
-        np.multiply(f, p, out=f)
-        np.add(p, f, out=p)
+    np.multiply(f, p, out=f)
+    np.add(p, f, out=p)
     p.reshape(-1)[at] = np.multiply(m[:, 0], 0.0)
     np.add.reduce(p, axis=1, keepdims=True, out=rest)
 
@@ -250,19 +248,21 @@ def mean_absolute_error(
 def huber(
     a: Array, t: Array, w: Array | None, loss: Array, delta: Array | None, *, d: Array, e: Array, q: Array
 ) -> None:
-    """Cᵢ = Σⱼ q(|d| − ½q)/N with q = min(|d|, 1), which is ½d² up to 1 and |d| − ½ beyond."""
+    """Cᵢ = Σⱼ (q|d| − ½q²)/N with q = min(|d|, 1), which is ½d² up to 1 and |d| − ½ beyond."""
     _difference(a, t, d, e)
     np.abs(d, out=e)
     np.minimum(e, 1.0, out=q)
-    np.subtract(e, 0.5 * q, out=e)
     np.multiply(e, q, out=e)
+    np.multiply(q, q, out=q)
+    np.multiply(q, 0.5, out=q)
+    np.subtract(e, q, out=e)
     scale = _mean(_row_means(e), w, loss)
     if delta is not None:
         np.clip(d, -1.0, 1.0, out=d)
         _scaled(d, scale / a.shape[1], delta)
 
 
-@kernel(scratch="d(B,N):float64 e(B,N):float64 q(B,N):float64 above(B,N):bool")
+@kernel(scratch="d(B,N):float64 e(B,N):float64 q(B,N):float64 s(B,N):float64 above(B,N):bool")
 def binary_cross_entropy(
     z: Array,
     t: Array,
@@ -273,6 +273,7 @@ def binary_cross_entropy(
     d: Array,
     e: Array,
     q: Array,
+    s: Array,
     above: Array,
 ) -> None:
     """Cᵢ = Σⱼ |z| e + log(1 + exp(−|z|)), e = 1 − t for z > 0, else t: terms that cannot cancel."""
@@ -283,10 +284,10 @@ def binary_cross_entropy(
     np.abs(d, out=d)
     np.exp(np.negative(d, out=q), out=q)
     np.multiply(d, e, out=d)
-    np.add(d, np.log1p(q), out=d)
+    np.add(d, np.log1p(q, out=s), out=d)
     scale = _mean(np.add.reduce(d, axis=1), w, loss)
     if delta is not None:
-        np.divide(q, np.add(q, 1.0, out=d), out=q)
+        np.divide(q, np.add(q, 1.0, out=s), out=q)
         np.subtract(q, e, out=d)
         np.negative(d, out=d, where=above)
         _scaled(d, scale, delta)
@@ -506,8 +507,11 @@ def moments(y: Array, t: Array, sums: Array, *, d: Array, e: Array) -> None:
     """The batch's own moments, joined to those of the rows before: no cancellation of large sums."""
     _difference(y, t, d, e)
     sums[3] += np.einsum("ij,ij->j", d, d)
+    first = e[0].copy()  # Equal targets have differences of 0 exactly, which a rounded mean would not give.
+    np.subtract(e, first, out=e)
     mean = e.mean(axis=0)
     np.subtract(e, mean, out=e)
+    mean += first
     before, now = sums[0].copy(), float(len(y))
     moved = mean - sums[1]
     sums[0] += now

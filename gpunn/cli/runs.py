@@ -15,7 +15,7 @@ from ..history import History
 from ..network import Sequential
 from ..plotting import MissingMatplotlibError, compare_runs, learning_curves
 from ..training import Trainer
-from .task import DEFAULTS, Classes
+from .task import DEFAULTS, Classes, Task
 
 __all__ = ["HISTORY", "MODEL", "PICTURE", "RUN", "Origin", "claim", "data_options", "draw_together", "save"]
 
@@ -34,6 +34,18 @@ _TYPES: dict[str, Any] = {
     "classes": (list, NoneType),
 }
 
+#: What it may hold beside; files of older versions lack it.
+_MORE_TYPES: dict[str, Any] = {
+    "answers": (list, NoneType),
+    "class_weight": (str, NoneType),
+    "early_stopping": (int, NoneType),
+    "reduce_on_plateau": (int, NoneType),
+    "csv_log": (str, NoneType),
+    "tensorboard": (str, NoneType),
+    "checkpoint_every": (int, NoneType),
+    "keep": (int, NoneType),
+}
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -48,6 +60,19 @@ class Origin:
     epochs: int
     shuffle: bool
     classes: Classes
+    answers: Classes = None
+    class_weight: str | None = None
+    early_stopping: int | None = None
+    reduce_on_plateau: int | None = None
+    csv_log: str | None = None
+    tensorboard: str | None = None
+    checkpoint_every: int | None = None
+    keep: int | None = None
+
+    @property
+    def task(self) -> Task:
+        """What the network's outputs stand for."""
+        return Task(self.classes, self.answers)
 
     def record(self, history: History) -> None:
         """Enter it into a history."""
@@ -64,12 +89,16 @@ class Origin:
         own = network.config()
         if any(config.get(key) != own[key] for key in ("layers", "input_shape", "seed")):
             return None
-        if entry.keys() != _TYPES.keys() or not all(isinstance(entry[k], kind) for k, kind in _TYPES.items()):
+        known = _TYPES | _MORE_TYPES
+        if not _TYPES.keys() <= entry.keys() <= known.keys():
             return None
-        if entry["classes"] is not None:
-            entry["classes"] = tuple(map(str, entry["classes"]))
-            if len(entry["classes"]) != network.outputs:
-                return None
+        if not all(isinstance(value, known[key]) for key, value in entry.items()):
+            return None
+        for key in ("classes", "answers"):
+            if entry.get(key) is not None:
+                entry[key] = tuple(map(str, entry[key]))
+                if len(entry[key]) != network.outputs:
+                    return None
         return cls(**entry)
 
 
@@ -88,7 +117,9 @@ def data_options(options: Namespace, origin: Origin | None) -> tuple[str | None,
     return source, options.target, fraction
 
 
-def claim(folder: Path, names: tuple[str, ...] = (MODEL, RUN, HISTORY, PICTURE)) -> None:
+def claim(
+    folder: Path, names: tuple[str, ...] = (MODEL, RUN, HISTORY, PICTURE), *, make: bool = True
+) -> None:
     """Make the folder; raise rather than overwrite a file that gpunn did not write."""
     for name in names:
         path = folder / name
@@ -96,7 +127,8 @@ def claim(folder: Path, names: tuple[str, ...] = (MODEL, RUN, HISTORY, PICTURE))
             raise ArgumentError(
                 f"{path} exists and is not what gpunn saves under this name: move it, or choose another --out"
             )
-    folder.mkdir(parents=True, exist_ok=True)
+    if make:
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 def _ours(path: Path) -> bool:
