@@ -218,7 +218,7 @@ def callbacks_page() -> str:
     kinds = [
         getattr(callbacks, name) for name in callbacks.__all__ if inspect.isclass(getattr(callbacks, name))
     ]
-    kinds = [kind for kind in kinds if issubclass(kind, gpunn.Callback)]
+    kinds = [kind for kind in kinds if issubclass(kind, gpunn.Callback) and kind is not gpunn.Callback]
     rows = [(code(signature(kind)), plain((inspect.getdoc(kind) or "").split("\n")[0])) for kind in kinds]
     return "\n\n".join(
         [

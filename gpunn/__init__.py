@@ -14,7 +14,7 @@ from typing import Any
 from ._source_tree import find_kernels
 from ._version import __version__
 from .activations import register_activation
-from .callbacks import Checkpoint, CSVLog, EarlyStopping, ReduceLROnPlateau, TensorBoard
+from .callbacks import Callback, Checkpoint, CSVLog, EarlyStopping, ReduceLROnPlateau, TensorBoard
 from .checkpoint import load
 from .device import devices
 from .errors import (
@@ -38,7 +38,7 @@ from .ops import register_op
 from .optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from .program import Program
 from .schedules import Cosine, Exponential, InverseScaling, Schedule, StepDecay, Warmup
-from .training import Callback, Trainer
+from .training import Trainer
 
 __all__ = [
     "SGD",

@@ -99,9 +99,10 @@ class Loss:
             None if last is None else last.attrs.get("sigma", last.name if last.name == "softmax" else None)
         )
         if name is not None and dropped is not None and dropped is not last:
+            layer = dropped.label.removesuffix(": forward")
             raise ArgumentError(
-                f"{dropped.label}: loss {self.name!r} works on z and applies {self.link} itself, so nothing "
-                f"can be dropped behind the last activation {name!r}: put the Dropout before the last layer"
+                f"{layer}: loss {self.name!r} works on z and applies {self.link} itself, so nothing can be "
+                f"dropped behind the last activation {name!r}: put the Dropout before the last layer"
             )
         if name == self.link and last is not None:
             return program.view(str(last.ins[0]), program.slots[output].shape)

@@ -204,7 +204,12 @@ def _figure(
             if label == "accuracy" and curve.name == mark_best and len(curve.values) > 1:
                 _mark(axes, curve)
     if title:
-        figure.text(LEFT / size[0], 1 - 0.12 / size[1], title, va="top", fontsize=10, fontweight="bold")
+        text = figure.text(
+            LEFT / size[0], 1 - 0.12 / size[1], title, va="top", fontsize=10, fontweight="bold"
+        )
+        # A long title is made smaller rather than cut off.
+        room = (size[0] - LEFT - 0.1) * DPI
+        text.set_fontsize(10 * min(1.0, room / max(text.get_window_extent().width, 1.0)))
     return figure
 
 
@@ -234,6 +239,10 @@ def _panel(axes: Axes, label: str, curves: Sequence[_Curve]) -> None:
             axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axes.yaxis.set_minor_formatter(NullFormatter())
+        else:
+            # Numbers with many digits would push the axis' name out of the picture.
+            axes.ticklabel_format(axis="y", scilimits=(-2, 5))
+            axes.yaxis.get_offset_text().set(fontsize=TEXT, color=DARK)
     axes.set_xlabel("epoch", fontsize=TEXT + 0.5, color=DARK)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
     axes.grid(which="major", color=LIGHT, linewidth=0.6)

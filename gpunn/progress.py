@@ -32,8 +32,8 @@ def record_line(record: dict[str, Any], epochs: int | None = None, lr: float | N
 
     >>> record_line({"epoch": 3, "loss": 0.25, "accuracy": 0.9312, "seconds": 0.5, "samples": 1000}, 30)
     'epoch  3/30  loss 0.2500  accuracy 93.12 %  2,000 samples/s'
-    >>> record_line({"epoch": 3, "loss": 0.25, "r2": 0.5, "lr": 0.01}), record_line({"epoch": 4, "lr": 0.1}, lr=0.1)
-    ('epoch 3  loss 0.2500  r2 0.5000  lr 0.01', 'epoch 4')
+    >>> record_line({"epoch": 4, "loss": 0.25, "r2": 0.5, "lr": 0.01}, lr=0.1)
+    'epoch 4  loss 0.2500  r2 0.5000  lr 0.01'
     """
     of = f"/{epochs}" if epochs else ""
     width = len(str(epochs or record["epoch"]))

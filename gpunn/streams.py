@@ -94,13 +94,13 @@ def stream_of(X: Any, y: Any, steps: int | None = None) -> Stream | None:
     """
     if isinstance(X, Stream):
         return X
-    table = isinstance(X, (np.ndarray, Mapping, str, bytes)) or hasattr(X, "__array__")
+    table = isinstance(X, (np.ndarray, Mapping, str, bytes)) or hasattr(X, "shape")
     if y is None and not table and (callable(X) or isinstance(X, Iterable)):
         return Stream(X, steps)
     if y is None:
         raise DataError(
-            f"y is missing (NoneType), expected numbers; X is a {type(X).__name__}: give both, or an iterable "
-            f"of (x, y) batches as X"
+            f"y is missing (NoneType), expected numbers; X is a {type(X).__name__}: give both, or an "
+            f"iterable of (x, y) batches as X"
         )
     if steps is not None:
         raise ArgumentError("steps_per_epoch is for an iterable of batches; arrays have n / batch_size steps")

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from . import checkpoint, variants
 from .backends.base import Backend, Memory, Runner
 from .batches import Batches
+from .callbacks.base import Callback, as_callback
 from .device import backend_for
 from .errors import (
     ArgumentError,
@@ -44,7 +45,7 @@ from .slots import Role
 from .streams import Stream, stream_of
 from .variants import Model, Targets
 
-__all__ = ["Callback", "History", "StepLoss", "Trainer"]
+__all__ = ["History", "StepLoss", "Trainer"]
 
 #: Seconds between two looks at Ctrl-C, the progress bar and the first-bad-step slot.
 SLICE = 0.05
@@ -94,22 +95,6 @@ class Network(Protocol):
         class_weight: Any = ...,
         names: tuple[str, str] = ...,
     ) -> Batches: ...
-
-
-class Callback:
-    """Something that is told how training goes; a subclass overrides what it needs."""
-
-    def on_fit_begin(self, trainer: Trainer) -> None:
-        """Before the first epoch."""
-
-    def on_progress(self, trainer: Trainer) -> None:
-        """Within an epoch, between two minibatches, some times a second: the run can be saved here."""
-
-    def on_epoch_end(self, trainer: Trainer, record: dict[str, Any]) -> None:
-        """After each epoch; what is added to ``record`` stays in the history."""
-
-    def on_fit_end(self, trainer: Trainer) -> None:
-        """After the last epoch, and after an interruption or an error too: ``trainer.completed`` tells."""
 
 
 class StepLoss:
@@ -260,7 +245,7 @@ class Trainer:
         validation = self._validation(validation_data)
         if not isinstance(callbacks, (list, tuple)):
             raise ArgumentError(f"callbacks is {callbacks!r}, expected a list of callbacks")
-        told = [_as_callback(callback) for callback in callbacks]
+        told = [as_callback(callback) for callback in callbacks]
         self.network.history = self.history
         last = self.epochs_done + epochs
         total = None if feed.batches is None else epochs * feed.batches.count
@@ -763,7 +748,8 @@ class Trainer:
             return self._ready(batches.count, batches.targets, data, keep_all)
 
         def explain() -> None:
-            self._diverged(again, [batches for batches, _ in held], snapshot, kept)
+            # The newest first: it is to blame, even where a generator fills one buffer again and again.
+            self._diverged(again, [batches for batches, _ in reversed(held)], snapshot, kept)
 
         for batches in self._prepared(feed.stream, feed.class_weight):
             if number == 0:
@@ -967,21 +953,3 @@ def _copied(
     cls: type[Trainer], network: Network, config: Mapping[str, Any], states: Mapping[str, NDArray[Any]]
 ) -> Trainer:
     return cls._rebuild(network, config, lambda name, shape, dtype: states[name])
-
-
-class _FunctionCallback(Callback):
-    def __init__(self, function: Callable[[Trainer, dict[str, Any]], Any]) -> None:
-        self.function = function
-
-    def on_epoch_end(self, trainer: Trainer, record: dict[str, Any]) -> None:
-        self.function(trainer, record)
-
-
-def _as_callback(callback: Any) -> Callback:
-    if isinstance(callback, Callback):
-        return callback
-    if not callable(callback) or isinstance(callback, type):
-        raise ArgumentError(
-            f"callback {callback!r} is not a gpunn.Callback object nor a function of (trainer, record)"
-        )
-    return _FunctionCallback(callback)

@@ -11,6 +11,7 @@ from scipy import sparse
 
 import gpunn
 from gpunn.device import PLANNED
+from gpunn.losses import LOSSES
 
 N, N_IN, N_OUT = 23, 4, 3
 X = np.random.default_rng(3).standard_normal((N, N_IN))
@@ -182,14 +183,60 @@ def test_y_that_cannot_work_is_refused(net, call, y, error, words):
     np.testing.assert_array_equal(net.predict(X), outputs)
 
 
+@pytest.mark.parametrize("call", [fit, evaluate, epoch], ids=lambda call: call.__name__)
+def test_where_batches_could_come_a_missing_y_is_said_to_be_missing(net, call):
+    words = ["y is missing (NoneType)", "X is a ndarray", "give both", "an iterable of (x, y) batches"]
+    refused(gpunn.DataError, words, call, net, X, None)
+
+
+NO_BATCHES = {
+    "nothing": ([], gpunn.DataError, ["batches have run out", "at least one (x, y)"]),
+    "a generator of nothing": (lambda: iter(()), gpunn.DataError, ["batches have run out"]),
+    "examples": ([X[0], X[1]], gpunn.DataError, ["batch 1 is a ndarray of shape (4,)", "a pair (x, y)"]),
+    "x alone": ([(X,)], gpunn.DataError, ["batch 1 is a tuple of 1", "a pair (x, y)"]),
+    "four arrays": ([(X, LABELS, LABELS, LABELS)], gpunn.DataError, ["batch 1 is a tuple of 4"]),
+    "a bad second": (
+        [(X, LABELS), (X[:, :3], LABELS)],
+        gpunn.ShapeError,
+        ["batch 2: x has shape (23, 3)", "takes (n, 4)"],
+    ),
+    "a bad label": ([(X, LABELS), (X, LABELS_WITH_7)], gpunn.DataError, ["batch 2: y", "label 7 at row 11"]),
+    "targets after labels": (
+        [(X, LABELS), (X, DENSE)],
+        gpunn.DataError,
+        ["batch 2 comes with targets, the first one with labels"],
+    ),
+    "a function of no batches": (lambda: 5, gpunn.ArgumentError, ["gives 5", "an iterable of (x, y)"]),
+    "None": (None, gpunn.DataError, ["y is missing", "X is a NoneType"]),
+    "a number": (3.5, gpunn.DataError, ["y is missing", "X is a float"]),
+    "a word": ("iris", gpunn.DataError, ["y is missing", "X is a str"]),
+    "a dict": ({"a": X}, gpunn.DataError, ["y is missing", "X is a dict"]),
+    "a sparse matrix": (sparse.csr_matrix(X), gpunn.DataError, ["y is missing", "X is a csr_matrix"]),
+}
+
+
+@pytest.mark.parametrize("call", [fit, evaluate, epoch], ids=lambda call: call.__name__)
+@pytest.mark.parametrize(("batches", "error", "words"), NO_BATCHES.values(), ids=NO_BATCHES)
+def test_batches_that_cannot_work_are_refused(net, call, batches, error, words):
+    refused(error, words, call, net, batches, None)
+
+
+@pytest.mark.parametrize("call", [fit, epoch], ids=lambda call: call.__name__)
+def test_training_batches_have_weights_all_of_them_or_none(net, call):
+    words = ["batch 2 comes with labels and weights, the first one with labels", "all batches the same"]
+    refused(gpunn.DataError, words, call, net, [(X, LABELS), (X, LABELS, np.ones(N))], None)
+
+
 @pytest.mark.parametrize("y", [LABELS_WITH_7, LABELS_WITH_MINUS_1], ids=["too high", "negative"])
-def test_labels_out_of_range_are_refused_by_every_loss_that_takes_labels(net, y):
-    refused(gpunn.DataError, ["at row 11", "0 to 2"], fit, net, X, y, loss="quadratic")
+@pytest.mark.parametrize("loss", [name for name, row in LOSSES.items() if row.takes_labels(N_OUT)])
+def test_labels_out_of_range_are_refused_by_every_loss_that_takes_labels(net, y, loss):
+    refused(gpunn.DataError, ["at row 11", "0 to 2"], fit, net, X, y, loss=loss)
 
 
-def test_labels_are_refused_by_a_loss_that_takes_none(net):
-    words = ["'mse' takes no class labels", "3 outputs", "one row per example"]
-    refused(gpunn.ShapeError, words, fit, net, X, LABELS, loss="mse")
+@pytest.mark.parametrize("loss", [name for name, row in LOSSES.items() if not row.takes_labels(N_OUT)])
+def test_labels_are_refused_by_a_loss_that_takes_none(net, loss):
+    words = [f"{loss!r} takes no class labels", "3 outputs", "one row per example"]
+    refused(gpunn.ShapeError, words, fit, net, X, LABELS, loss=loss)
 
 
 def test_cross_entropy_with_one_output_takes_no_floats_as_labels(build):
@@ -203,7 +250,7 @@ def test_negative_probabilities_are_refused(net):
     refused(gpunn.DataError, ["negative in row 5", "probabilities"], fit, net, X, y)
 
 
-@pytest.mark.parametrize("loss", ["quadratic", "mse"])
+@pytest.mark.parametrize("loss", [name for name in LOSSES if name != "cross_entropy"])
 def test_a_vector_is_never_broadcast_over_several_outputs(net, loss):
     refused(gpunn.ShapeError, ["(23,)", "(23, 3)"], fit, net, X, DENSE[:, 0], loss=loss)
 
@@ -231,7 +278,7 @@ def test_data_that_are_not_finite_are_named_by_row_and_column(build, call, hidde
 
 
 @every_call
-@pytest.mark.parametrize("loss", ["quadratic", "mse", "cross_entropy"])
+@pytest.mark.parametrize("loss", list(LOSSES))
 @pytest.mark.parametrize(("value", "shown"), SPOILT[:2], ids=["NaN", "infinity"])
 def test_targets_that_are_not_finite_are_named_by_row_and_column(build, call, loss, value, shown):
     words = [f"y holds {shown} at row 17, column 2", "1 such values in 1 rows", "remove or fill"]
@@ -531,6 +578,8 @@ UNKNOWN = {
     "a loss of an evaluation": (lambda net: evaluate(net, X, LABELS, loss="quadratik"), "loss", "quadratic"),
     "a loss of a program": (lambda net: net.program(loss="mes"), "loss", "mse"),
     "an optimiser": (lambda net: fit(net, X, LABELS, optimizer="adamm"), "optimizer", "adam"),
+    "an optimiser with a W": (lambda net: fit(net, X, LABELS, optimizer="admaw"), "optimizer", "adamw"),
+    "a unit of a schedule": (lambda net: gpunn.Cosine(3, unit="epochs"), "unit of Cosine:", "epoch"),
     "a metric": (lambda net: fit(net, X, LABELS, metrics=("acuracy",)), "metric", "accuracy"),
     "an activation": (lambda net: gpunn.Dense(3, activation="sigmod"), "activation", "sigmoid"),
     "an activation layer": (lambda net: gpunn.Activation("soft_max"), "activation", "softmax"),

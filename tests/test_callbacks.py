@@ -52,7 +52,7 @@ def clock(monkeypatch):
     """A clock for the callbacks that stands still until it is set."""
     now = types.SimpleNamespace(seconds=1000.0)
     fake = types.SimpleNamespace(monotonic=lambda: now.seconds, time=lambda: 0.0)
-    monkeypatch.setattr(callbacks, "time", fake)
+    monkeypatch.setattr(callbacks.checkpoints, "time", fake)
     return now
 
 
@@ -757,7 +757,7 @@ def test_a_full_disk_ends_the_training_with_an_error_that_names_the_log(start, t
     trainer = start()
     log = CSVLog(tmp_path / "log.csv")
     fit(trainer, 1, log)
-    monkeypatch.setattr(callbacks, "_ends_a_line", full)
+    monkeypatch.setattr(callbacks.logs, "_ends_a_line", full)
     with pytest.raises(callbacks.WriteError, match=r"CSVLog: cannot write .*log.csv: .*No space left"):
         fit(trainer, 3, log)
     assert trainer.epochs_done == 2
@@ -977,9 +977,9 @@ def test_an_epoch_that_only_the_history_knows_is_logged_at_the_end(start, tmp_pa
     assert histograms == {1}, "at the end of the fit Θ may be that of another epoch"
 
 
-@pytest.mark.parametrize("name", ["_as_number", "_text", "_ends_a_line"])
+@pytest.mark.parametrize("name", ["as_number", "_text", "_ends_a_line"])
 def test_ctrl_c_while_an_epoch_is_logged_waits_until_it_is(start, tmp_path, monkeypatch, name):
-    real, pressed = getattr(callbacks, name), []
+    real, pressed = getattr(callbacks.logs, name), []
 
     def press(*args):
         if not pressed:
@@ -991,7 +991,7 @@ def test_ctrl_c_while_an_epoch_is_logged_waits_until_it_is(start, tmp_path, monk
     log = CSVLog(path)
     fit(trainer, 1, log)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    monkeypatch.setattr(callbacks, name, press)
+    monkeypatch.setattr(callbacks.logs, name, press)
     try:
         with pytest.raises(KeyboardInterrupt):
             fit(trainer, 3, log)

@@ -159,7 +159,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_file_and_the_next_save_clears_up(ki
         )
         with child:
             assert child.stdout.readline() == "ready\n"
-            time.sleep(rng.uniform(0, 0.05))
+            time.sleep(rng.uniform(0, 0.15))
             child.send_signal(signal.SIGKILL)
         network = read(path)
         found[network.seed] += 1

@@ -14,7 +14,7 @@ from gpunn import philox as generator
 from gpunn.backends import numpy as kernels
 from gpunn.losses import loss_named
 from gpunn.philox import BLOCK, keep, key_of, philox, threshold
-from gpunn.variants import Targets
+from gpunn.slots import Role
 
 N, BATCH, PER_EPOCH = 23, 5, 5
 X = np.random.default_rng(3).standard_normal((N, 4))
@@ -47,8 +47,10 @@ def start(build):
 
 
 @pytest.fixture
-def drawn(monkeypatch):
+def drawn(monkeypatch, device):
     """Every mask that the NumPy backend draws: ((step, layer, shape), bytes), in order."""
+    if device != "numpy":
+        pytest.skip("only the NumPy backend draws its masks where they can be seen")
     masks = []
 
     def spied(key, step, layer, rate, mask):
@@ -271,12 +273,219 @@ SHAPED = {
 every_place = pytest.mark.parametrize(("layers", "shape"), SHAPED.values(), ids=SHAPED)
 
 
-def training_step(net, loss, labels=True, step=5):
-    """A runner of forward and backward in training mode, at one step: the masks stay as they are."""
-    program = net.model.forward(7, "a step", training=True)
-    kind = ("labels", (7,), "int64") if labels else ("t", (7, 3), net.dtype)
-    target = program.slot(kind[0], kind[1], gpunn.slots.Role.TARGET, kind[2])
-    program.backpropagate(loss_named(loss).emit(program, program.marks["output"], target))
-    memory = dict(net.memory)
-    runner = net.backend.load(program, net.backend_memory(program, memory), keep_all=True)
-    return runner, target
+STEP = 2**32 + 5
+
+
+@pytest.fixture
+def training_step(build):
+    """Make the forward and backward of seven examples in training mode, the step and so the masks fixed."""
+
+    def prepared(layers, shape, loss, dtype="float64"):
+        net = build(*layers, input_shape=shape, dtype=dtype)
+        program = net.model.forward(7, "a step", training=True)
+        labels = loss == "cross_entropy"
+        kind = ("labels", (7,), Role.TARGET, "int64") if labels else ("t", (7, 3), Role.TARGET, dtype)
+        target = program.slot(*kind)
+        program.backpropagate(loss_named(loss).emit(program, program.marks["output"], target))
+        memory = dict(net.memory)
+        runner = net.backend.load(program, memory, keep_all=True)
+        net.backend.assign(memory["key"], key_of(4))
+        net.backend.assign(memory["step"], np.array([STEP]))
+        runner.write("x", X[:7].reshape(7, *net.input_shape))
+        runner.write(target, LABELS[:7] if labels else DENSE[:7])
+        return net, runner
+
+    return prepared
+
+
+def masks(runner):
+    """The masks of a program that has run, layer by layer."""
+    return [runner.read(op.outs[1]) for op in runner.program.ops if op.name == "dropout"]
+
+
+def differences(net, runner, key, h=1e-5):
+    """Central differences of the cost by each element of a parameter."""
+    value = np.array(net.parameters[key])
+    estimate = np.empty(value.size)
+    for i in range(value.size):
+        costs = []
+        for sign in (1, -1):
+            moved = value.copy()
+            moved.flat[i] += sign * h
+            net.parameters[key] = moved
+            runner.run()
+            costs.append(runner.read("loss")[0])
+        estimate[i] = (costs[0] - costs[1]) / (2 * h)
+    net.parameters[key] = value
+    runner.run()
+    return estimate.reshape(value.shape)
+
+
+@every_place
+@pytest.mark.parametrize("loss", ["quadratic", "cross_entropy"])
+def test_the_gradient_of_a_step_in_training_is_that_of_its_cost(training_step, layers, shape, loss):
+    net, runner = training_step(layers, shape, loss)
+    runner.run()
+    drawn = [mask.tobytes() for mask in masks(runner)]
+    estimates = {key: differences(net, runner, key) for key in net.parameters}
+    for key, estimate in estimates.items():
+        np.testing.assert_allclose(runner.read(f"grad.{key}"), estimate, atol=1e-9, rtol=1e-6)
+    assert [mask.tobytes() for mask in masks(runner)] == drawn
+    assert len(drawn) == sum(isinstance(layer, gpunn.Dropout) for layer in layers)
+
+
+@every_place
+def test_each_dropout_layer_draws_its_own_mask_for_the_step(training_step, layers, shape):
+    _, runner = training_step(layers, shape, "quadratic")
+    runner.run()
+    rates = [layer.rate for layer in layers if isinstance(layer, gpunn.Dropout)]
+    expected = [
+        mask_of(4, STEP, number, rate, mask.shape)
+        for number, (rate, mask) in enumerate(zip(rates, masks(runner), strict=True))
+    ]
+    assert [mask.tolist() for mask in masks(runner)] == [mask.tolist() for mask in expected]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("loss", ["quadratic", "cross_entropy"])
+def test_a_step_in_training_is_that_of_the_oracle_with_the_mask_read_from_its_slot(
+    training_step, loss, dtype
+):
+    """The mask over 1 − rate scales each example's hidden units: to the oracle, a weight of its own."""
+    net, runner = training_step(LAYERS, 4, loss, dtype)
+    runner.run()
+    W0, b0, W1, b1 = (np.array(value, float) for value in net.parameters.values())
+    (mask,) = masks(runner)
+    targets = np.eye(3)[LABELS[:7]] if loss == "cross_entropy" else DENSE[:7]
+    last = "softmax" if loss == "cross_entropy" else "identity"
+    cost, grads = 0.0, [np.zeros_like(part) for part in (W0, b0, W1, b1)]
+    for x, t, scale in zip(X[:7], targets, mask / 0.6, strict=True):
+        layers = [oracle.Layer(W0, b0, "tanh"), oracle.Layer(W1 * scale, b1, last)]
+        one, (grad_0, grad_1), _ = oracle.backpropagate(layers, x[None], t[None], loss)
+        cost += one / 7
+        found = (*grad_0, grad_1[0] * scale, grad_1[1])
+        grads = [total + part / 7 for total, part in zip(grads, found, strict=True)]
+    tolerance = 1e-12 if dtype == "float64" else 2e-6
+    assert runner.read("loss")[0] == pytest.approx(cost, rel=tolerance)
+    for key, grad in zip(net.parameters, grads, strict=True):
+        np.testing.assert_allclose(runner.read(f"grad.{key}"), grad, rtol=tolerance, atol=tolerance)
+
+
+# ------------------------------------------------------------------ a whole training
+
+
+def by_hand(net, steps, seed=1, lr=0.2, rates=(0.3, 0.5)):
+    """Dropout, tanh, Dropout, identity under the quadratic cost, over (step, rows) pairs."""
+    W0, b0, W1, b1 = (np.array(value) for value in net.parameters.values())
+    for step, rows in steps:
+        x, t = X[rows], DENSE[rows]
+        scale = [
+            mask_of(seed, step, layer, rate, shape) / (1 - rate)
+            for layer, (rate, shape) in enumerate(zip(rates, (x.shape, (len(x), 6)), strict=True))
+        ]
+        dropped = x * scale[0]
+        a = np.tanh(dropped @ W0.T + b0)
+        hidden = a * scale[1]
+        delta = (hidden @ W1.T + b1 - t) / len(x)
+        delta_0 = (delta @ W1) * scale[1] * (1 - a * a)
+        W1, b1 = W1 - lr * delta.T @ hidden, b1 - lr * delta.sum(axis=0)
+        W0, b0 = W0 - lr * delta_0.T @ dropped, b0 - lr * delta_0.sum(axis=0)
+    return np.concatenate([part.ravel() for part in (W0, b0, W1, b1)])
+
+
+TWO = (gpunn.Dropout(0.3), LAYERS[0], gpunn.Dropout(0.5), gpunn.Dense(3))
+PLAIN = {"loss": "quadratic", "optimizer": gpunn.SGD(lr=0.2)}
+
+
+@pytest.mark.parametrize("seed", [1, HUGE])
+def test_training_is_the_loop_one_would_write_by_hand(start, seed):
+    """Three epochs of five steps, the last of three rows: a mask has the rows of its own batch."""
+    trainer = start(*TWO, **PLAIN, seed=seed)
+    order = [np.random.default_rng([seed, 1, epoch]).permutation(N) for epoch in range(3)]
+    batches = [rows[at : at + BATCH] for rows in order for at in range(0, N, BATCH)]
+    expected = by_hand(trainer.network, enumerate(batches), seed)
+    trainer.fit(X, DENSE, epochs=3, verbose=0)
+    np.testing.assert_allclose(trainer.network.theta, expected, rtol=1e-10, atol=1e-13)
+
+
+def test_single_steps_draw_the_masks_of_their_number_too(start):
+    trainer = start(*TWO, **PLAIN)
+    rows = [np.arange(3), np.arange(5, 10), np.arange(4)]
+    expected = by_hand(trainer.network, enumerate(rows))
+    losses = [float(trainer.step(X[part], DENSE[part])) for part in rows]
+    np.testing.assert_allclose(trainer.network.theta, expected, rtol=1e-10, atol=1e-13)
+    assert len(losses) == trainer.updates == 3
+
+
+def test_a_stream_of_batches_draws_the_masks_of_its_steps(start):
+    trainer = start(*TWO, **PLAIN)
+    rows = [np.arange(3), np.arange(5, 10), np.arange(4)]
+    expected = by_hand(trainer.network, enumerate(rows * 2))
+    trainer.fit([(X[part], DENSE[part]) for part in rows], epochs=2, verbose=0)
+    np.testing.assert_allclose(trainer.network.theta, expected, rtol=1e-10, atol=1e-13)
+
+
+def test_steps_beyond_the_first_word_have_masks_of_their_own(start):
+    trainer = start(*TWO, **PLAIN)
+    trainer._backend.assign(trainer._memory["step"], np.array([2**32 - 1]))
+    rows = [np.arange(5), np.arange(5, 10)]
+    expected = by_hand(trainer.network, enumerate(rows, 2**32 - 1))
+    for part in rows:
+        trainer.step(X[part], DENSE[part])
+    np.testing.assert_allclose(trainer.network.theta, expected, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("stop", range(1, 2 * PER_EPOCH + 1))
+def test_a_run_saved_and_loaded_anywhere_draws_the_masks_that_it_would_have(
+    start, tmp_path, device, stop, dtype
+):
+    trainer, expected = start(dtype=dtype, seed=HUGE), start(dtype=dtype, seed=HUGE)
+    trainer.fit(X, LABELS, epochs=stop // PER_EPOCH, verbose=0)
+    if stop % PER_EPOCH:
+        trainer.epoch(X, LABELS, steps=stop % PER_EPOCH)
+    trainer.save(tmp_path / "run.safetensors")
+    again = gpunn.Trainer.load(tmp_path / "run.safetensors", device=device)
+    again.fit(X, LABELS, epochs=3 - again.epochs_done, verbose=0)
+    expected.fit(X, LABELS, epochs=3, verbose=0)
+    assert outcome(again) == outcome(expected)
+
+
+def test_a_copied_run_draws_the_same_masks(start):
+    trainer = start()
+    trainer.epoch(X, LABELS, steps=2)
+    again = copy.deepcopy(trainer)
+    assert trainer.epoch(X, LABELS)["loss"] == again.epoch(X, LABELS)["loss"]
+    assert trainer.network.theta.tobytes() == again.network.theta.tobytes()
+
+
+def test_other_seeds_draw_other_masks(start):
+    trainer, other = start(*TWO, **PLAIN), start(*TWO, **PLAIN, seed=2)
+    other.network.theta = trainer.network.theta
+    trainer.step(X[:BATCH], DENSE[:BATCH])
+    other.step(X[:BATCH], DENSE[:BATCH])
+    assert trainer.network.theta.tobytes() != other.network.theta.tobytes()
+
+
+# ------------------------------------------------------------------ when it goes wrong
+
+
+def test_the_search_for_what_diverged_draws_the_masks_of_each_step_again(start, drawn):
+    trainer = start(*TWO, loss="quadratic", optimizer=gpunn.SGD(lr=1e12), dtype="float32")
+    before = trainer.network.theta.tobytes()
+    with pytest.raises(gpunn.DivergenceError, match=r"layer \d|update") as caught:
+        trainer.fit(X, DENSE, epochs=9, verbose=0)
+    assert "no op" not in str(caught.value)
+    once, again = {}, 0
+    for place, mask in drawn:
+        again += place in once
+        assert once.setdefault(place, mask) == mask, place
+    assert again > 0
+    assert trainer.network.theta.tobytes() == before
+
+
+def test_nan_in_an_input_is_named_even_where_it_may_be_dropped(start):
+    spoilt = X.copy()
+    spoilt[7, 2] = np.nan
+    with pytest.raises(gpunn.DataError, match=r"training: X holds nan at row 7, column 2"):
+        start(*TWO, **PLAIN).fit(spoilt, DENSE, verbose=0)

@@ -394,7 +394,9 @@ def test_a_metric_from_outside_is_one_op_and_one_row():
         updates=("total",),
         numpy=kernel,
     )
-    METRICS["absolute"] = Metric("absolute", "absolute", "absolute")
+    METRICS["absolute"] = Metric(
+        "absolute", lambda total, count: float(total[0]) / count, "Σ|y − t| / n", "a test", numbers="absolute"
+    )
     net = network([])
     found = net.evaluate(X, T, loss="mse", metrics=["absolute", "accuracy"], batch_size=4)
     assert found["absolute"] == pytest.approx(np.abs(net.predict(X) - T).sum() / 21)

@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 
 import gpunn
+from gpunn.losses import LOSSES
+from gpunn.optimizers import OPTIMIZERS
 
 ROOT = Path(gpunn.__file__).parent.parent
 N_IN, N_HIDDEN, N_OUT = 4, 5, 3
@@ -93,6 +95,12 @@ def costs_by_hand(net, inputs, targets, loss):
     if loss == "cross_entropy":
         p = a if layers_by_hand(net)[-1][2] == "softmax" else softmax(a)
         return -(targets * np.log(p)).sum(axis=1)
+    if loss == "binary_cross_entropy":
+        p = a if layers_by_hand(net)[-1][2] == "sigmoid" else SIGMA["sigmoid"](a)
+        return -(targets * np.log(p) + (1 - targets) * np.log(1 - p)).sum(axis=1)
+    if loss in ("mae", "huber"):
+        d = np.abs(a - targets)
+        return (d if loss == "mae" else np.where(d <= 1, d**2 / 2, d - 0.5)).mean(axis=1)
     return ((a - targets) ** 2).sum(axis=1) / (2 if loss == "quadratic" else a.shape[1])
 
 
@@ -104,9 +112,17 @@ def backpropagation_by_hand(net, inputs, targets, loss, weights):
     if loss == "cross_entropy":
         p = a if layers[-1][2] == "softmax" else softmax(a)
         delta = share * (p * targets.sum(axis=1, keepdims=True) - targets)
+    elif loss == "binary_cross_entropy":
+        p = a if layers[-1][2] == "sigmoid" else SIGMA["sigmoid"](a)
+        delta = share * (p - targets)
     else:
-        scale = 1 if loss == "quadratic" else 2 / a.shape[1]
-        delta = share * scale * (a - targets) * SIGMA_PRIME_OF_OUTPUT[layers[-1][2]](a)
+        error = {
+            "quadratic": lambda d: d,
+            "mse": lambda d: 2 * d / a.shape[1],
+            "mae": lambda d: np.sign(d) / a.shape[1],
+            "huber": lambda d: np.clip(d, -1, 1) / a.shape[1],
+        }[loss](a - targets)
+        delta = share * error * SIGMA_PRIME_OF_OUTPUT[layers[-1][2]](a)
     gradients, errors = {}, {}
     for i in reversed(range(len(layers))):
         errors[f"layers.{i}"] = delta
@@ -266,6 +282,12 @@ def test_the_probabilities_are_softmax_of_z_after_training_with_cross_entropy(bu
     np.testing.assert_allclose(net.predict_proba(X), softmax(net.predict(X)), rtol=1e-12)
 
 
+def test_the_probabilities_are_the_sigmoid_of_z_after_training_with_binary_cross_entropy(build):
+    net = build(dtype="float64")
+    net.fit(X, ONE_HOT, loss="binary_cross_entropy", verbose=0)
+    np.testing.assert_allclose(net.predict_proba(X), SIGMA["sigmoid"](net.predict(X)), rtol=1e-12)
+
+
 def test_the_probabilities_of_no_examples_are_empty(build):
     net = build()
     net.fit(X, LABELS, loss="cross_entropy", verbose=0)
@@ -278,7 +300,7 @@ def test_the_probabilities_of_a_flattened_sigmoid_are_the_output(device):
     np.testing.assert_array_equal(net.predict_proba(images), net.predict(images))
 
 
-@pytest.mark.parametrize("loss", ["quadratic", "mse"])
+@pytest.mark.parametrize("loss", [name for name, row in LOSSES.items() if row.link is None])
 def test_probabilities_are_refused_after_training_with_another_loss(build, loss):
     net = build()
     net.fit(X, DENSE, loss=loss, verbose=0)
@@ -304,6 +326,11 @@ CASES = [
     ("quadratic", "sigmoid", DENSE, DENSE),
     ("quadratic", "softmax", DENSE, DENSE),
     ("mse", "identity", DENSE, DENSE),
+    ("mae", "tanh", DENSE, DENSE),
+    ("huber", "identity", 3 * DENSE, 3 * DENSE),
+    ("binary_cross_entropy", "identity", LABELS, ONE_HOT),
+    ("binary_cross_entropy", "sigmoid", LABELS, ONE_HOT),
+    ("binary_cross_entropy", "identity", DENSE, DENSE),
     ("cross_entropy", "identity", LABELS, ONE_HOT),
     ("cross_entropy", "softmax", LABELS, ONE_HOT),
     ("cross_entropy", "identity", DENSE, DENSE),
@@ -313,10 +340,19 @@ CASE_NAMES = [
     "quadratic of targets",
     "quadratic of softmax",
     "mse",
+    "mean absolute error",
+    "huber",
+    "binary cross-entropy of labels",
+    "binary cross-entropy of sigmoid and labels",
+    "binary cross-entropy of targets",
     "cross-entropy of labels",
     "cross-entropy of softmax and labels",
     "cross-entropy of targets",
 ]
+
+
+def test_there_is_a_case_of_every_loss():
+    assert {loss for loss, *_ in CASES} == {loss for loss, *_ in LONG_CASES} == LOSSES.keys()
 
 
 @pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["unweighted", "weighted"])
@@ -352,6 +388,14 @@ def test_accuracy_with_one_output_is_the_side_of_one_half(device):
     assert 0.4 < guess.mean() < 0.6
     found = net.evaluate(X, y, loss="quadratic", metrics=("accuracy",))
     assert found["accuracy"] == (guess == y).mean()
+
+
+def test_accuracy_with_several_yes_or_no_is_the_share_of_rows_that_are_right_in_all(build):
+    net, answers = build(dtype="float64"), DENSE > 0.5
+    right = (outputs_by_hand(net, X)[-1] > 0) == answers
+    found = net.evaluate(X, answers, loss="binary_cross_entropy", metrics=("accuracy", "confusion"))
+    assert found["accuracy"] == right.all(axis=1).mean()
+    assert [table.trace() for table in found["confusion"]] == right.sum(axis=0).tolist()
 
 
 def test_a_metric_named_twice_is_counted_once(build):
@@ -392,10 +436,23 @@ LONG_WEIGHTS = np.random.default_rng(11).random(len(LONG)) * (np.arange(len(LONG
 LONG_CASES = [
     ("quadratic", "sigmoid", LONG_LABELS, np.eye(N_OUT)[LONG_LABELS]),
     ("mse", "tanh", LONG_DENSE, LONG_DENSE),
+    ("mae", "tanh", LONG_DENSE, LONG_DENSE),
+    ("huber", "identity", 3 * LONG_DENSE, 3 * LONG_DENSE),
+    ("binary_cross_entropy", "identity", LONG_LABELS, np.eye(N_OUT)[LONG_LABELS]),
+    ("binary_cross_entropy", "sigmoid", LONG_DENSE, LONG_DENSE),
     ("cross_entropy", "identity", LONG_LABELS, np.eye(N_OUT)[LONG_LABELS]),
     ("cross_entropy", "softmax", LONG_DENSE, LONG_DENSE),
 ]
-LONG_NAMES = ["quadratic", "mse", "cross-entropy of labels", "cross-entropy of targets"]
+LONG_NAMES = [
+    "quadratic",
+    "mse",
+    "mean absolute error",
+    "huber",
+    "binary cross-entropy of labels",
+    "binary cross-entropy of targets",
+    "cross-entropy of labels",
+    "cross-entropy of targets",
+]
 
 
 @pytest.mark.parametrize("weights", [None, LONG_WEIGHTS], ids=["unweighted", "first chunk weightless"])
@@ -642,8 +699,15 @@ def test_the_parameters_print_as_a_table(build):
         gpunn.SGD(lr=0.1, l2=0.1),
         gpunn.SGD(lr=0.1, momentum=0.9),
         gpunn.SGD(lr=0.1, momentum=0.9, l2=0.1),
+        gpunn.SGD(lr=0.1, momentum=0.9, nesterov=True, l1=0.1, weight_decay=0.1, clip_norm=0.1),
         gpunn.Adam(),
         gpunn.Adam(l2=0.1),
+        *[
+            cls(schedule=schedule, l1=0.01, clip_norm=0.1)
+            for cls in OPTIMIZERS.values()
+            if cls.__module__.startswith("gpunn.")
+            for schedule in (None, gpunn.Cosine(2))
+        ],
     ],
     ids=repr,
 )

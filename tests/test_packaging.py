@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -73,6 +76,49 @@ def test_the_wheel_carries_the_kernels_their_sources_and_the_type_marker(wheel):
         "gpunn/py.typed",
     } <= names
     assert {"gpunn/layers/dense.py", "gpunn/backends/numpy.py", "gpunn/data/idx.py"} <= names
+
+
+def test_the_wheel_carries_every_module(checkout, wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    modules = {path.relative_to(checkout).as_posix() for path in (checkout / "gpunn").rglob("*.py")}
+    assert {"gpunn/layers/dropout.py", "gpunn/backends/numpy_sigma.py", "gpunn/data/encode.py"} <= modules
+    assert modules - names == set()
+
+
+def distributions(requirements):
+    """The names in a list of requirements."""
+    return {re.match(r"[\w-]+", requirement)[0] for requirement in requirements}
+
+
+def test_what_gpunn_imports_is_what_it_requires():
+    """In the core what no extra brings; SciPy too, whose BLAS is what Numba's products call."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    core = distributions(project["dependencies"])
+    extras = [distributions(names) for extra, names in project["optional-dependencies"].items()]
+    assert {"numba", "numpy", "safetensors", "tqdm"} <= core
+    imported = set()
+    for path in (ROOT / "gpunn").rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                imported.add(node.module.partition(".")[0])
+            elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "import_module":
+                named = node.args[0]
+                imported |= {named.value.partition(".")[0]} if isinstance(named, ast.Constant) else set()
+    others = imported - set(sys.stdlib_module_names) - {"gpunn"}
+    others = {{"sklearn": "scikit-learn"}.get(name, name) for name in others}
+    assert others - core - set().union(*extras) == set()
+    assert core - others <= {"scipy"}
+
+
+def test_the_wheel_says_what_it_requires(wheel):
+    archive = zipfile.ZipFile(wheel)
+    (metadata,) = (name for name in archive.namelist() if name.endswith("dist-info/METADATA"))
+    told = re.findall(r"^Requires-Dist: ([\w-]+)[^;\n]*$", archive.read(metadata).decode(), re.MULTILINE)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert set(told) == distributions(project["dependencies"])
 
 
 def test_the_sdist_builds_again_and_carries_the_kernels(checkout, tmp_path):

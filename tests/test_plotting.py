@@ -29,6 +29,7 @@ def history(epochs=5, *, accuracy=True, held_out=True, start=1.0, fall=0.8):
             record["val_loss"] = 0.1 + start * fall**n
             if accuracy:
                 record["val_accuracy"] = 0.9 - (n - 3) ** 2 / 100
+        record |= {"lr": 0.1 / n, "seconds": 0.01, "samples": 100, "updates": 10 * n}
         records.append(record)
     return History(records)
 

@@ -1555,7 +1555,12 @@ def test_dropout_is_in_training_programs_alone():
     model = Model((gpunn.Dense(5), gpunn.Dropout(0.5), gpunn.Dense(3)), (4,), "float64")
     loss = loss_named("mse")
     assert names(training(model, loss, gpunn.SGD(), 7)).count("dropout") == 1
-    others = [evaluation(model, loss, 7), prediction(model, 7), inspection(model, loss, 7), jacobian(model, 7)]
+    others = [
+        evaluation(model, loss, 7),
+        prediction(model, 7),
+        inspection(model, loss, 7),
+        jacobian(model, 7),
+    ]
     assert [name for other in others for name in names(other) if "dropout" in name] == []
 
 

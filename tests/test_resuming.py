@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 import gpunn
+from gpunn import optimizers
+from gpunn.losses import LOSSES
 
 N, BATCH, EPOCHS = 23, 5, 3
 PER_EPOCH = 5
@@ -26,6 +28,11 @@ OPTIMIZERS = [
     gpunn.SGD(lr=0.1, momentum=0.9, l2=0.01),
     gpunn.Adam(lr=0.01),
     gpunn.Adam(lr=0.01, l2=0.01),
+    gpunn.SGD(lr=0.1, momentum=0.9, nesterov=True, l1=0.01, weight_decay=0.01, clip_norm=0.1),
+    gpunn.SGD(lr=0.3, schedule=gpunn.Cosine(EPOCHS)),
+    gpunn.AdamW(lr=0.01, schedule=gpunn.Warmup(7, gpunn.Exponential(0.9, unit="step"), unit="step")),
+    gpunn.RMSprop(lr=0.01, clip_norm=0.1),
+    gpunn.Adagrad(lr=0.1, schedule=gpunn.StepDecay(every=0.5)),
 ]
 
 
@@ -34,9 +41,14 @@ def start(device):
     """Make a trainer of a small network, always from the same seed."""
 
     def trainer(
-        optimizer=OPTIMIZERS[4], dtype="float32", metrics=("accuracy",), loss="cross_entropy", **kwargs
+        optimizer=OPTIMIZERS[4],
+        dtype="float32",
+        metrics=("accuracy",),
+        loss="cross_entropy",
+        between=(),
+        **kwargs,
     ):
-        layers = [gpunn.Dense(5, activation="tanh"), gpunn.Dense(3)]
+        layers = [gpunn.Dense(5, activation="tanh"), *between, gpunn.Dense(3)]
         net = gpunn.Sequential(layers, input_shape=4, device=device, dtype=dtype, seed=1)
         how = {"loss": loss, "optimizer": optimizer, "batch_size": BATCH, "metrics": metrics}
         return gpunn.Trainer(net, **{**how, **kwargs})
@@ -78,6 +90,11 @@ def outcome(trainer):
 # ------------------------------------------------------------------ stopping anywhere
 
 
+def test_there_is_a_run_of_every_optimiser():
+    own = {cls for cls in optimizers.OPTIMIZERS.values() if cls.__module__.startswith("gpunn.")}
+    assert {type(optimizer) for optimizer in OPTIMIZERS} == own
+
+
 @pytest.mark.parametrize(
     ("optimizer", "dtype"),
     [
@@ -98,13 +115,16 @@ def test_a_run_stopped_at_any_minibatch_goes_on_as_if_it_never_had(start, reload
     ("made", "how"),
     [
         ({"metrics": ()}, {}),
-        ({"loss": "quadratic"}, {}),
+        ({"metrics": ("accuracy", "top_2", "f1", "confusion")}, {}),
+        ({"between": (gpunn.Dropout(0.5),)}, {}),
+        ({"between": (gpunn.Dropout(0.2), gpunn.Dense(4, activation="relu"), gpunn.Dropout(0.4))}, {}),
+        *[({"loss": name}, {}) for name, row in LOSSES.items() if row.takes_labels(3)],
         ({"batch_size": 1}, {}),
         ({}, {"shuffle": False}),
         ({}, {"sample_weight": WEIGHTS}),
         ({}, {"class_weight": "balanced"}),
     ],
-    ids=["no metrics", "quadratic", "batches of one", "in order", "sample weights", "class weights"],
+    ids=lambda given: "".join(given) or "as usual",
 )
 def test_whatever_is_trained_a_stopped_run_goes_on_as_if_it_never_had(start, reload, made, how, stop):
     stopped = reload(train_for(start(**made), stop, **how))

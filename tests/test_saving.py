@@ -20,7 +20,10 @@ import pytest
 from safetensors.numpy import load_file, save, save_file
 
 import gpunn
+from gpunn.activations import ACTIVATIONS
 from gpunn.checkpoint import _digest
+from gpunn.initializers import INITIALIZERS
+from gpunn.losses import LOSSES
 
 X = np.random.default_rng(3).standard_normal((23, 4))
 LABELS = np.random.default_rng(4).integers(0, 3, 23)
@@ -62,14 +65,11 @@ def path(tmp_path):
 NETWORKS = {
     "one layer": ([gpunn.Dense(1)], 1),
     "every activation": (
-        [gpunn.Dense(6, activation=name, bias="normal") for name in ("relu", "tanh", "sigmoid", "softmax")],
+        [gpunn.Dense(6, activation=name, bias="normal") for name in (*ACTIVATIONS, "softmax")],
         4,
     ),
     "every initialiser": (
-        [
-            gpunn.Dense(6, weights=name, bias="lecun_uniform")
-            for name in ("normal", "lecun_normal", "glorot_normal", "he_normal", "he_uniform", "zeros")
-        ],
+        [gpunn.Dense(6, weights=name, bias="lecun_uniform") for name in INITIALIZERS],
         4,
     ),
     "flatten and activation layers": (
@@ -82,6 +82,7 @@ NETWORKS = {
         ],
         (2, 3, 2),
     ),
+    "dropout": ([gpunn.Dense(3), gpunn.Dropout(0.25), gpunn.Dense(2), gpunn.Dropout(0)], 4),
     "a layer of one's own": ([Scale("relu"), gpunn.Dense(2)], 3),
     "no parameters": ([gpunn.Flatten(), gpunn.Activation("tanh")], (2, 2)),
 }
@@ -122,7 +123,7 @@ def test_a_seed_of_any_size_comes_back(path, seed):
     assert gpunn.load(path).seed == seed
 
 
-@pytest.mark.parametrize("loss", [None, "quadratic", "mse", "cross_entropy"])
+@pytest.mark.parametrize("loss", [None, *LOSSES])
 def test_the_loss_of_the_training_comes_back(path, loss):
     net = network()
     if loss:
@@ -726,8 +727,24 @@ RUN_CHANGES = {
     "a batch of NaN": {"batch_size": NAN},
     "metrics that are a string": {"metrics": "accuracy"},
     "metrics that are null": {"metrics": None},
-    "an unknown metric": {"metrics": ["f1"]},
+    "an unknown metric": {"metrics": ["f2"]},
     "a metric that has no sum": {"metrics": ["accuracy"]},
+    "another metric that has no sum": {"metrics": ["f1"]},
+    "a metric that means nothing for labels": {"metrics": ["r2"]},
+    "a schedule that is a word": {"optimizer": {"class": "Adam", "config": {"schedule": "Cosine"}}},
+    "an unknown schedule": {
+        "optimizer": {"class": "Adam", "config": {"schedule": {"class": "Sine", "config": {"length": 3}}}}
+    },
+    "a schedule without its length": {
+        "optimizer": {"class": "Adam", "config": {"schedule": {"class": "Cosine", "config": {}}}}
+    },
+    "a schedule of a number": {
+        "optimizer": {"class": "Adam", "config": {"schedule": {"class": "Cosine", "config": 3}}}
+    },
+    "a clip of zero": {"optimizer": {"class": "Adam", "config": {"clip_norm": 0}}},
+    "a scale of the rate that is zero": {"lr_scale": 0},
+    "a scale of the rate that is NaN": {"lr_scale": NAN},
+    "a scale of the rate that is null": {"lr_scale": None},
     "a seed that is NaN": {"seed": NAN},
     "a seed that is infinite": {"seed": INFINITY},
     "a negative seed": {"seed": -1},
@@ -758,6 +775,7 @@ RUN_ENTRIES = [
     "metrics",
     "seed",
     "epochs_done",
+    "lr_scale",
     "pass",
     "history",
 ]

@@ -8,12 +8,15 @@ import io
 import pickle
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import gpunn
+from gpunn import optimizers
+from gpunn.losses import LOSSES
 
 N, N_IN, N_HIDDEN, N_OUT = 23, 4, 5, 3
 X = np.random.default_rng(3).standard_normal((N, N_IN))
@@ -26,7 +29,8 @@ WITHOUT_SECONDS = {"seconds": None}
 
 # ------------------------------------------------------------------ training in plain NumPy
 
-LAST = {"quadratic": "sigmoid", "mse": "identity", "cross_entropy": "identity"}
+LAST = {"quadratic": "sigmoid", "binary_cross_entropy": "sigmoid"}
+LABELLED = [name for name, row in LOSSES.items() if row.takes_labels(N_OUT)]
 
 
 def cost_and_gradients(parameters, x, t, loss, w):
@@ -40,11 +44,24 @@ def cost_and_gradients(parameters, x, t, loss, w):
         cost, delta = -(share * t * log_p).sum(), share * (np.exp(log_p) - t)
     elif loss == "mse":
         cost, delta = (share * (z - t) ** 2).sum() / N_OUT, share * 2 / N_OUT * (z - t)
+    elif loss == "mae":
+        cost, delta = (share * np.abs(z - t)).sum() / N_OUT, share / N_OUT * np.sign(z - t)
+    elif loss == "huber":
+        d = np.abs(z - t)
+        cost = (share * np.where(d <= 1, d**2 / 2, d - 0.5)).sum() / N_OUT
+        delta = share / N_OUT * np.clip(z - t, -1, 1)
+    elif loss == "binary_cross_entropy":
+        p = 1 / (1 + np.exp(-z))
+        cost = -(share * (t * np.log(p) + (1 - t) * np.log(1 - p))).sum()
+        delta = share * (p - t)
     else:
         y = 1 / (1 + np.exp(-z))
         cost, delta = (share * (y - t) ** 2).sum() / 2, share * (y - t) * y * (1 - y)
     delta0 = (delta @ W1) * (1 - a**2)
-    right = (z.argmax(axis=1) == t.argmax(axis=1)).sum()
+    if loss == "binary_cross_entropy":
+        right = ((z > 0) == (t > 0.5)).all(axis=1).sum()
+    else:
+        right = (z.argmax(axis=1) == t.argmax(axis=1)).sum()
     return cost, [delta0.T @ x, delta0.sum(axis=0), delta.T @ a, delta.sum(axis=0)], right
 
 
@@ -64,14 +81,58 @@ def plain_adam(state, theta, g, t, lr=0.01, beta1=0.9, beta2=0.99, epsilon=1e-8)
     return theta - lr * m_hat / (np.sqrt(v_hat) + epsilon)
 
 
+def plain_nesterov(state, theta, g, t, lr=0.1, mu=0.9):
+    state["v"] = mu * state.get("v", 0) - lr * g
+    return theta + mu * state["v"] - lr * g
+
+
+def plain_rmsprop(state, theta, g, t, lr=0.01, rho=0.9, epsilon=1e-8):
+    state["v"] = rho * state.get("v", 0) + (1 - rho) * g**2
+    return theta - lr * g / (np.sqrt(state["v"]) + epsilon)
+
+
+def plain_adagrad(state, theta, g, t, lr=0.1, epsilon=1e-10):
+    state["v"] = state.get("v", 0) + g**2
+    return theta - lr * g / (np.sqrt(state["v"]) + epsilon)
+
+
 OPTIMIZERS = {
-    "sgd": (lambda l2: gpunn.SGD(lr=0.3, l2=l2), plain_sgd),
-    "momentum": (lambda l2: gpunn.SGD(lr=0.1, momentum=0.9, l2=l2), plain_momentum),
-    "adam": (lambda l2: gpunn.Adam(lr=0.01, beta2=0.99, l2=l2), plain_adam),
+    "sgd": (partial(gpunn.SGD, 0.3), plain_sgd),
+    "momentum": (partial(gpunn.SGD, 0.1, momentum=0.9), plain_momentum),
+    "nesterov": (partial(gpunn.SGD, 0.1, momentum=0.9, nesterov=True), plain_nesterov),
+    "adam": (partial(gpunn.Adam, 0.01, beta2=0.99), plain_adam),
+    "adamw": (partial(gpunn.AdamW, 0.01, beta2=0.99, weight_decay=0.0), plain_adam),
+    "rmsprop": (partial(gpunn.RMSprop, 0.01), plain_rmsprop),
+    "adagrad": (partial(gpunn.Adagrad, 0.1), plain_adagrad),
 }
 
 
-def plain_training(net, t, loss, update, *, batch_size, epochs, l2=0.0, shuffle=True, weights=None):
+def test_every_optimiser_and_every_loss_is_written_out():
+    own = {cls for cls in optimizers.OPTIMIZERS.values() if cls.__module__.startswith("gpunn.")}
+    assert {type(make()) for make, _ in OPTIMIZERS.values()} == own
+    parameters = [np.ones((2, 4)), np.ones(2), np.ones((N_OUT, 2)), np.ones(N_OUT)]
+    given = X[:2], ONE_HOT[:2]
+    costs = {loss: cost_and_gradients(parameters, *given, loss, np.ones(2))[0] for loss in LOSSES}
+    assert len(set(costs.values())) == len(LOSSES)
+
+
+def plain_training(
+    net,
+    t,
+    loss,
+    update,
+    *,
+    batch_size,
+    epochs,
+    l1=0.0,
+    l2=0.0,
+    weight_decay=0.0,
+    clip_norm=None,
+    schedule=None,
+    lr=None,
+    shuffle=True,
+    weights=None,
+):
     """The records and the flat parameters after ``epochs``, starting from those of ``net``."""
     parameters = [net.backend.download(window).astype(float) for window in net.parameters.values()]
     states, step, records = [{} for _ in parameters], 0, []
@@ -84,11 +145,25 @@ def plain_training(net, t, loss, update, *, batch_size, epochs, l2=0.0, shuffle=
             cost, gradients, correct = cost_and_gradients(parameters, X[rows], t[rows], loss, w[rows])
             costs.append(cost)
             masses.append(w[rows].sum())
-            penalties.append(l2 / 2 * sum((p**2).sum() for p in parameters if p.ndim == 2))
+            matrices = [p for p in parameters if p.ndim == 2]
+            penalties.append(sum(l2 / 2 * (p**2).sum() + l1 * np.abs(p).sum() for p in matrices))
             right += correct
-            penalised = [g + l2 * p if p.ndim == 2 else g for g, p in zip(gradients, parameters, strict=True)]
+            if clip_norm:
+                norm = np.sqrt(sum((g**2).sum() for g in gradients))
+                gradients = [g * min(1, clip_norm / norm) for g in gradients]
+            told = {}
+            if schedule is not None:
+                x = epoch + start / batch_size / -(-N // batch_size)
+                told = {"lr": lr * schedule(x)}
+            rate = told.get("lr", lr)
+            decayed = [p * (1 - rate * weight_decay) if p.ndim == 2 and rate else p for p in parameters]
+            penalised = [
+                g + l2 * p + l1 * np.sign(p) if p.ndim == 2 else g
+                for g, p in zip(gradients, decayed, strict=True)
+            ]
             parameters = [
-                update(state, p, g, step) for state, p, g in zip(states, parameters, penalised, strict=True)
+                update(state, p, g, step, **told)
+                for state, p, g in zip(states, decayed, penalised, strict=True)
             ]
         records.append(
             {
@@ -108,7 +183,7 @@ def build(device):
     def network(loss="cross_entropy", outputs=N_OUT, **kwargs):
         layers = [
             gpunn.Dense(N_HIDDEN, activation="tanh", bias="normal"),
-            gpunn.Dense(outputs, activation=LAST[loss], bias="normal"),
+            gpunn.Dense(outputs, activation=LAST.get(loss, "identity"), bias="normal"),
         ]
         return gpunn.Sequential(
             layers, **{"input_shape": N_IN, "device": device, "dtype": "float64", "seed": 1, **kwargs}
@@ -118,7 +193,7 @@ def build(device):
 
 
 def targets_of(loss):
-    return DENSE if loss == "mse" else ONE_HOT
+    return DENSE if loss in ("mse", "mae", "huber") else ONE_HOT
 
 
 def without_seconds(record):
@@ -130,18 +205,60 @@ def without_seconds(record):
 
 @pytest.mark.parametrize("l2", [0.0, 0.2], ids=["no penalty", "penalty"])
 @pytest.mark.parametrize(("optimizer", "update"), OPTIMIZERS.values(), ids=OPTIMIZERS)
-@pytest.mark.parametrize("loss", ["quadratic", "mse", "cross_entropy"])
+@pytest.mark.parametrize("loss", list(LOSSES))
 def test_training_follows_the_formulas_for_thirty_steps(build, loss, optimizer, update, l2):
     net, t = build(loss), targets_of(loss)
     _, expected = plain_training(net, t, loss, update, batch_size=4, epochs=5, l2=l2)
-    history = net.fit(X, t, loss=loss, optimizer=optimizer(l2), batch_size=4, epochs=5, verbose=0)
+    history = net.fit(X, t, loss=loss, optimizer=optimizer(l2=l2), batch_size=4, epochs=5, verbose=0)
     assert history["updates"][-1] == 30
     np.testing.assert_allclose(net.theta, expected, rtol=1e-10, atol=1e-12)
 
 
+SETTINGS = {
+    "l1": {"l1": 0.1},
+    "decay": {"weight_decay": 0.3},
+    "clip": {"clip_norm": 0.05},
+    "schedule": {"schedule": gpunn.Exponential(0.5)},
+    "decay, schedule": {"weight_decay": 0.3, "schedule": gpunn.Exponential(0.5)},
+    "all": {
+        "l1": 0.1,
+        "l2": 0.2,
+        "weight_decay": 0.3,
+        "clip_norm": 0.05,
+        "schedule": gpunn.Exponential(0.5),
+    },
+}
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+@pytest.mark.parametrize(("optimizer", "update"), OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_what_all_optimisers_have_follows_its_formula_for_thirty_steps(build, optimizer, update, settings):
+    net, made = build(), optimizer(**settings)
+    by_hand = {**settings, "lr": made.lr}
+    if "schedule" in settings:
+        by_hand["schedule"] = lambda x: 0.5**x
+    records, expected = plain_training(
+        net, ONE_HOT, "cross_entropy", update, batch_size=4, epochs=5, **by_hand
+    )
+    history = net.fit(X, ONE_HOT, loss="cross_entropy", optimizer=made, batch_size=4, epochs=5, verbose=0)
+    np.testing.assert_allclose(net.theta, expected, rtol=1e-10, atol=1e-12)
+    if made.has_penalty:
+        assert history["penalty"] == pytest.approx([record["penalty"] for record in records], rel=1e-11)
+    else:
+        assert "penalty" not in history
+
+
+def test_the_rate_of_a_record_is_that_of_its_last_update(build):
+    how = {"loss": "cross_entropy", "batch_size": 4, "epochs": 3, "verbose": 0}
+    constant = build().fit(X, LABELS, optimizer=gpunn.SGD(0.3), **how)
+    falling = build().fit(X, LABELS, optimizer=gpunn.SGD(0.3, schedule=gpunn.Exponential(0.5)), **how)
+    assert constant["lr"] == [0.3] * 3
+    assert falling["lr"] == pytest.approx([0.3 * 0.5 ** (epoch + 5 / 6) for epoch in range(3)], rel=1e-12)
+
+
 @pytest.mark.parametrize("shuffle", [True, False], ids=["shuffled", "in order"])
 @pytest.mark.parametrize("batch_size", [1, 4, 22, N, 100])
-@pytest.mark.parametrize("loss", ["quadratic", "mse", "cross_entropy"])
+@pytest.mark.parametrize("loss", list(LOSSES))
 def test_the_records_are_means_over_the_minibatches_before_each_update(build, loss, batch_size, shuffle):
     net, t = build(loss), targets_of(loss)
     how = {"batch_size": batch_size, "epochs": 3, "shuffle": shuffle}
@@ -153,7 +270,7 @@ def test_the_records_are_means_over_the_minibatches_before_each_update(build, lo
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, N])
-@pytest.mark.parametrize("loss", ["quadratic", "mse", "cross_entropy"])
+@pytest.mark.parametrize("loss", list(LOSSES))
 def test_sample_weights_enter_each_minibatch_by_its_own_sum(build, loss, batch_size):
     net, t = build(loss), targets_of(loss)
     how = {"batch_size": batch_size, "epochs": 3}
@@ -240,13 +357,14 @@ def test_the_classes_of_boolean_labels_can_be_named_as_booleans(build, yes_and_n
     assert net.theta.tobytes() == other.theta.tobytes()
 
 
-@pytest.mark.parametrize("loss", ["quadratic", "cross_entropy"])
+@pytest.mark.parametrize("loss", LABELLED)
 def test_labels_and_one_hot_targets_train_alike(build, loss):
     how = {"loss": loss, "batch_size": 4, "epochs": 5, "metrics": ("accuracy",), "verbose": 0}
     net, other = build(loss), build(loss)
     history, expected = net.fit(X, LABELS, **how), other.fit(X, ONE_HOT, **how)
     np.testing.assert_allclose(net.theta, other.theta, rtol=1e-12, atol=1e-14)
-    assert history["accuracy"] == expected["accuracy"]
+    if loss != "binary_cross_entropy":  # There rows are a yes or no an output: another accuracy.
+        assert history["accuracy"] == expected["accuracy"]
     assert history["loss"] == pytest.approx(expected["loss"], rel=1e-12)
 
 
@@ -255,7 +373,7 @@ def test_labels_and_one_hot_targets_train_alike(build, loss):
     [np.ravel, np.float32, np.bool_, list, lambda y: y.ravel().tolist(), lambda y: y.astype("uint8").ravel()],
     ids=["a vector", "float32", "booleans", "rows", "a list", "bytes"],
 )
-@pytest.mark.parametrize("loss", ["quadratic", "mse"])
+@pytest.mark.parametrize("loss", [name for name in LOSSES if name != "cross_entropy"])
 def test_one_output_takes_its_targets_as_a_vector_or_as_a_column(build, loss, form):
     column = (LABELS % 2).reshape(N, 1)
     net, other = build(loss, outputs=1), build(loss, outputs=1)
@@ -354,7 +472,7 @@ def test_data_that_cannot_be_written_to_can_be_trained_on(build):
 
 @pytest.mark.parametrize(("optimizer", "update"), OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_a_second_fit_starts_a_fresh_optimiser_and_a_fresh_count(build, optimizer, update):
-    how = {"loss": "cross_entropy", "optimizer": optimizer(0.0), "batch_size": 4, "verbose": 0}
+    how = {"loss": "cross_entropy", "optimizer": optimizer(), "batch_size": 4, "verbose": 0}
     net, other = build(), build()
     net.fit(X, LABELS, epochs=2, **how)
     other.theta = net.theta
@@ -367,10 +485,10 @@ def test_a_second_fit_starts_a_fresh_optimiser_and_a_fresh_count(build, optimize
 @pytest.mark.parametrize(("optimizer", "update"), OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_one_trainer_keeps_its_optimiser_and_its_count(build, optimizer, update):
     net, other = build(), build()
-    trainer = gpunn.Trainer(net, loss="cross_entropy", optimizer=optimizer(0.1), batch_size=4)
+    trainer = gpunn.Trainer(net, loss="cross_entropy", optimizer=optimizer(l2=0.1), batch_size=4)
     trainer.fit(X, LABELS, epochs=2, verbose=0)
     trainer.fit(X, LABELS, epochs=1, verbose=0)
-    expected = gpunn.Trainer(other, loss="cross_entropy", optimizer=optimizer(0.1), batch_size=4)
+    expected = gpunn.Trainer(other, loss="cross_entropy", optimizer=optimizer(l2=0.1), batch_size=4)
     expected.fit(X, LABELS, epochs=3, verbose=0)
     assert net.theta.tobytes() == other.theta.tobytes()
     assert [without_seconds(r) for r in trainer.history] == [without_seconds(r) for r in expected.history]
@@ -433,7 +551,7 @@ def test_evaluating_between_two_pieces_of_an_epoch_changes_nothing(build):
 @pytest.mark.parametrize(("optimizer", "update"), OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_steps_over_the_minibatches_of_an_epoch_are_the_epoch(build, optimizer, update, y, weights):
     net, other = build(), build()
-    how = {"loss": "cross_entropy", "optimizer": optimizer(0.1), "batch_size": 5}
+    how = {"loss": "cross_entropy", "optimizer": optimizer(l2=0.1), "batch_size": 5}
     trainer = gpunn.Trainer(net, **how)
     batches = np.split(np.random.default_rng([1, 1, 0]).permutation(N), [5, 10, 15, 20])
     chosen = [None if weights is None else weights[rows] for rows in batches]

@@ -21,8 +21,8 @@ from ..files import write_atomically
 from ..losses import loss_named
 from ..network import Sequential
 from .runs import Origin, data_options
-from .scores import percent, r_squared
-from .task import Classes, choose, load_data, sides_of, target_column, targets_of
+from .scores import percent
+from .task import Classes, Task, choose, load_data, sides_of, target_column, targets_of
 
 __all__ = ["evaluate", "predict"]
 
@@ -30,6 +30,8 @@ Array = NDArray[Any]
 
 #: The names under which an .npz file may hold features and no targets.
 _FEATURES = ("X", "x", "X_test", "x_test", "data")
+
+_OF_ANSWERS = ("accuracy", "precision", "recall", "f1", "confusion")
 
 
 def _network(options: Namespace) -> Sequential:
@@ -50,13 +52,19 @@ def _inputs(network: Sequential, X: Array, where: str) -> Array:
     return X.reshape(len(X), *network.input_shape)
 
 
-def _classes(network: Sequential, origin: Origin | None, names: Classes) -> Classes:
-    """What the outputs stand for: as in training, else as in the data, else numbered; None for numbers."""
+def _task(network: Sequential, origin: Origin | None, names: Task, loss: str | None) -> Task:
+    """What the outputs stand for: as in training, else as the loss and the data say, named or numbered."""
     if origin is not None:
-        return origin.classes
-    if network.outputs == 1 or not _gives_probabilities(network):
-        return None
-    return names if names and len(names) == network.outputs else _numbered(network.outputs)
+        return origin.task
+    outputs, probabilities = network.outputs, _gives_probabilities(network)
+    if loss is not None and loss_named(loss).link == "sigmoid" and (outputs == 1 or names.classes is None):
+        known = names.answers if names.answers and len(names.answers) == outputs else None
+        numbered = ("answer",) if outputs == 1 else tuple(f"output {i}" for i in range(outputs))
+        return Task(answers=known or numbered)
+    if outputs == 1 or not probabilities:
+        return Task()
+    known = names.classes if names.classes and len(names.classes) == outputs else None
+    return Task(classes=known or _numbered(outputs))
 
 
 def _numbered(outputs: int) -> tuple[str, ...]:
@@ -85,16 +93,21 @@ def evaluate(options: Namespace) -> int:
     if name is None:
         raise ArgumentError(f"{options.model} does not say which loss it was trained with: give --loss")
     X = _inputs(network, side.X, dataset.name)
-    classes = _classes(network, origin, dataset.classes)
-    y = targets_of(side, dataset.classes, classes, loss_named(name), network.outputs)
-    loss = network.evaluate(X, y, loss=name)["loss"]
-    outputs = network.predict(X)
+    task = _task(network, origin, Task(dataset.classes, dataset.target_names), name)
+    loss = loss_named(name)
+    y = targets_of(side, dataset.classes, task, loss, network.outputs)
+    found = network.evaluate(X, y, loss=name, metrics=("r2",) if task.is_numbers else ())
     print(f"{dataset.name}, {side.name}: {len(side):,} examples")
-    print(f"loss      {loss:.6g} ({name})")
-    if classes is None:
-        print(f"R²        {r_squared(y, outputs):.4f}")
-    else:
-        _print_classes(y if y.ndim == 1 else y.argmax(axis=1), outputs.argmax(axis=1), classes)
+    print(f"loss      {found['loss']:.6g} ({name})")
+    if task.is_numbers:
+        print(f"R²        {found['r2']:.4f}")
+    elif task.classes is not None:
+        labels = y if y.ndim == 1 else y.argmax(axis=1)
+        _print_classes(labels, network.predict(X).argmax(axis=1), task.classes)
+    elif task.answers is not None:
+        # Other losses take a row for one class: the answers are counted as they were learnt.
+        counted = name if loss.link == "sigmoid" else "binary_cross_entropy"
+        _print_answers(network.evaluate(X, y, loss=counted, metrics=_OF_ANSWERS), len(y), task.answers)
     return 0
 
 
@@ -128,6 +141,34 @@ def _print_classes(labels: Array, guesses: Array, classes: tuple[str, ...]) -> N
         print(f"{name:<{width}}  {count:>8,}  {accuracy:>9}{taken}".rstrip())
 
 
+def _print_answers(found: dict[str, Any], count: int, answers: tuple[str, ...]) -> None:
+    """How often every answer is right, and how well each output says yes."""
+    right = round(found["accuracy"] * count)
+    every = "with every answer right" if len(answers) > 1 else "right"
+    print(f"accuracy  {percent(found['accuracy'])} ({right:,} of {count:,} {every})\n")
+    width = max(len("output"), *map(len, answers))
+    print(f"{'output':<{width}}  {'yes':>8}   accuracy  precision  recall      f1")
+
+    def line(name: str, yes: str, accuracy: float, *scores: float) -> str:
+        precision, recall, f1 = (f"{score:.4f}" for score in scores)
+        return f"{name:<{width}}  {yes:>8}  {percent(accuracy):>9}  {precision:>9}  {recall:>6}  {f1:>6}"
+
+    accuracies = []
+    for name, counts in zip(answers, found["confusion"].tolist(), strict=True):
+        (no_no, no_yes), (yes_no, yes_yes) = counts
+        accuracies.append((no_no + yes_yes) / count)
+        scores = (_ratio(yes_yes, no_yes + yes_yes), _ratio(yes_yes, yes_no + yes_yes))
+        f1 = _ratio(2 * yes_yes, no_yes + yes_no + 2 * yes_yes)
+        print(line(name, f"{yes_no + yes_yes:,}", accuracies[-1], *scores, f1))
+    if len(answers) > 1:
+        mean = float(np.mean(accuracies))
+        print(line("mean", "", mean, found["precision"], found["recall"], found["f1"]))
+
+
+def _ratio(above: int, below: int) -> float:
+    return above / below if below else 0.0
+
+
 # ---------------------------------------------------------------------- predict
 
 
@@ -138,15 +179,22 @@ def predict(options: Namespace) -> int:
     origin = Origin.beside(options.model, network)
     X, names = _read(options, _width(network), origin)
     inputs = _inputs(network, X, options.data)
-    classes = _classes(network, origin, names)
-    if options.proba:
+    task = _task(network, origin, names, network.loss)
+    classes = None
+    if task.answers is not None:
+        array, header = network.predict_proba(inputs), task.answers
+        if not options.proba:
+            array = (array > 0.5).astype(np.int64)
+    elif options.proba:
         array = network.predict_proba(inputs)
-        header: Sequence[str] = classes or _numbered(network.outputs)
-    elif classes is not None:
-        array, header = network.predict(inputs).argmax(axis=1), ["prediction"]
+        header = task.classes or _numbered(network.outputs)
+    elif task.classes is not None:
+        classes = task.classes
+        array, header = network.predict(inputs).argmax(axis=1), ("prediction",)
     else:
         array = network.predict(inputs).reshape(len(inputs), -1)
-        header = ["prediction"] if network.outputs == 1 else [f"output {i}" for i in range(network.outputs)]
+        one = network.outputs == 1
+        header = ("prediction",) if one else tuple(f"output {i}" for i in range(network.outputs))
     if path is not None and path.suffix.lower() == ".npy":
         content = io.BytesIO()
         np.save(content, array)
@@ -183,8 +231,8 @@ def _table(header: Sequence[str], array: Array, classes: Classes) -> str:
     return text.getvalue()
 
 
-def _read(options: Namespace, width: int, origin: Origin | None) -> tuple[Array, Classes]:
-    """The features in the data's order, and the names of the classes where there is a column of them."""
+def _read(options: Namespace, width: int, origin: Origin | None) -> tuple[Array, Task]:
+    """The features in the data's order, and what the data call their classes or outputs."""
     source, given = options.data, options.target is not None
     suffix = Path(source).suffix.lower()
     named = options.target if given or origin is None else origin.target
@@ -199,11 +247,12 @@ def _read(options: Namespace, width: int, origin: Origin | None) -> tuple[Array,
         X = _features_alone(source)
         if X is None:
             raise
-        return X, None
-    return np.concatenate([side.X for side in sides_of(dataset)]), dataset.classes
+        return X, Task()
+    names = Task(dataset.classes, dataset.target_names)
+    return np.concatenate([side.X for side in sides_of(dataset)]), names
 
 
-def _read_table(path: str, target: str | int, width: int, given: bool) -> tuple[Array, Classes]:
+def _read_table(path: str, target: str | int, width: int, given: bool) -> tuple[Array, Task]:
     """The number of columns says whether the target is among them, unless --target does."""
     delimiter = "\t" if path.lower().endswith(".tsv") else None
     left: list[str | int | None] = [target] if given else [None, target]
@@ -224,7 +273,7 @@ def _read_table(path: str, target: str | int, width: int, given: bool) -> tuple[
         else:
             found = dataset.train.X.shape[1]
             if found == width:
-                return dataset.train.X, dataset.classes
+                return dataset.train.X, Task(dataset.classes, dataset.target_names)
             columns = found + (column is not None)
     raise DataError(
         f"{path} has {columns:,} columns, the network takes {width:,} features: expected {width:,} columns, "

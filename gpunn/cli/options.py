@@ -9,9 +9,11 @@ from typing import Any, NoReturn
 from .._version import __version__
 from ..errors import ArgumentError, unknown_name
 from .apply import evaluate, predict
+from .rates import FORMS
 from .show import info, program
 from .task import DEFAULTS
 from .train import train
+from .watchers import KEEP, PATIENCE, SLOWER
 
 __all__ = ["Command", "parse"]
 
@@ -30,12 +32,18 @@ _TRAIN = """Train a network, evaluate it on held-out data after each epoch, and 
 examples:
   gpunn train --data digits
   gpunn train --data flowers.csv --target species --hidden 20 20 --epochs 100
+  gpunn train --data digit-traits --hidden 128 64 --dropout 0.2 --optimizer adamw --weight-decay 0.01 \\
+      --schedule cosine --warmup 2 --early-stopping 10 --class-weight balanced --metrics f1 \\
+      --tensorboard runs/board --epochs 60
   gpunn train --resume runs/digits/run.safetensors --epochs 60
   gpunn train --data mnist --hidden 30 --activation sigmoid --output-activation sigmoid \\
       --loss quadratic --weights normal --bias normal --optimizer sgd --lr 3.0 \\
       --batch-size 10 --epochs 30 --seed 0 1 2 3 4"""
 
-_EVALUATE = """The loss and the accuracy (for numbers: R²) of a saved network on a data set.
+_EVALUATE = """The loss and the accuracy (for numbers: R²) of a saved network on a data set, class by class.
+
+Where a network answers several yes or no, accuracy is the part of examples with every answer right, and a
+table tells of each output.
 
 examples:
   gpunn evaluate runs/digits/model.safetensors
@@ -44,7 +52,7 @@ examples:
 _PREDICT = """Predict from features: a CSV table with a header line, one row an example, in the data's order.
 
 The file holds the features alone, or the target too: then it is the column that --target names, else the
-last, and it is left out.
+last, and it is left out. Where a network answers several yes or no, each has a column, of 1 and 0.
 
 examples:
   gpunn predict runs/flowers/model.safetensors --data new.csv
@@ -157,12 +165,18 @@ def _network(parser: argparse.ArgumentParser) -> Any:
         help=f"units of each hidden layer; none: no hidden layer (default {_default('hidden')})",
     )
     group.add_argument(
+        "--dropout",
+        type=float,
+        metavar="RATE",
+        help=f"the part of each hidden layer's outputs that training zeroes (default {_default('dropout')})",
+    )
+    group.add_argument(
         "--activation", metavar="NAME", help=f"of the hidden layers (default {_default('activation')})"
     )
     group.add_argument(
         "--output-activation",
         metavar="NAME",
-        help="default: what the loss works with; else sigmoid for classes, identity for numbers",
+        help="default: what the loss works with; else sigmoid for classes and answers, identity for numbers",
     )
     for name in ("weights", "bias"):
         group.add_argument(
@@ -182,12 +196,54 @@ def _device(group: Any) -> None:
 def _learning(parser: argparse.ArgumentParser) -> Any:
     group = parser.add_argument_group("training")
     group.add_argument(
-        "--loss", metavar="NAME", help="default: cross_entropy for classes, mse for numbers; or quadratic"
+        "--loss",
+        metavar="NAME",
+        help="default: cross_entropy for classes, binary_cross_entropy for answers of yes or no, mse for "
+        "numbers; or quadratic, mae, huber. binary_cross_entropy makes targets of only 0 and 1 answers",
     )
-    group.add_argument("--optimizer", metavar="NAME", help=f"such as sgd (default {_default('optimizer')})")
+    group.add_argument(
+        "--optimizer",
+        metavar="NAME",
+        help=f"sgd, adam, adamw, rmsprop or adagrad (default {_default('optimizer')})",
+    )
     group.add_argument("--lr", type=float, metavar="η", help="the learning rate (default: the optimizer's)")
     group.add_argument("--momentum", type=float, metavar="μ", help="for sgd (default 0)")
+    group.add_argument(
+        "--nesterov", action="store_true", default=None, help="take Nesterov's momentum instead, for sgd"
+    )
+    for name, letter, whose in (
+        ("beta1", "β₁", "adam and adamw"),
+        ("beta2", "β₂", "adam and adamw"),
+        ("rho", "ρ", "rmsprop"),
+        ("epsilon", "ε", "adam, adamw, rmsprop and adagrad"),
+    ):
+        help_ = f"for {whose} (default: the optimizer's)"
+        group.add_argument(f"--{name}", type=float, metavar=letter, help=help_)
     group.add_argument("--l2", type=float, metavar="F", help="penalty ½ l2 Σw² (default 0)")
+    group.add_argument("--l1", type=float, metavar="F", help="penalty l1 Σ|w| (default 0)")
+    group.add_argument(
+        "--weight-decay",
+        type=float,
+        metavar="F",
+        help="w ← w − η F w apart from the update (default: the optimizer's, 0.01 for adamw, else 0)",
+    )
+    group.add_argument(
+        "--clip-norm", type=float, metavar="N", help="scale a longer gradient to this length (default: never)"
+    )
+    group.add_argument(
+        "--schedule",
+        metavar="NAME[:N]",
+        help=f"how the learning rate falls: {', '.join(form.written for form in FORMS.values())}. cosine "
+        f"takes it to FINAL (default 0) times its start with the last epoch; step multiplies it by FACTOR "
+        f"(default 0.1) every so many epochs; exponential by RATE each epoch; inverse divides it by (1 + "
+        f"epochs)^POWER (default 0.5). Such as: {', '.join(form.example for form in FORMS.values())}",
+    )
+    group.add_argument(
+        "--warmup",
+        type=float,
+        metavar="EPOCHS",
+        help="let the learning rate rise from 0 over the first epochs, before the schedule (default 0)",
+    )
     group.add_argument("--batch-size", type=int, metavar="N", help=f"(default {_default('batch_size')})")
     return group
 
@@ -203,18 +259,72 @@ def _train(parser: argparse.ArgumentParser) -> None:
         help=f"in all, those of a resumed run included (default {_default('epochs')})",
     )
     group.add_argument(
+        "--early-stopping",
+        type=int,
+        nargs="?",
+        const=PATIENCE,
+        metavar="PATIENCE",
+        help=f"stop after that many epochs (without a number: {PATIENCE}) without a lower val_loss, and put "
+        f"the weights of the best epoch back; a resumed run counts anew",
+    )
+    group.add_argument(
+        "--reduce-on-plateau",
+        type=int,
+        nargs="?",
+        const=SLOWER,
+        metavar="PATIENCE",
+        help=f"divide the learning rate by 10 after that many epochs (without a number: {SLOWER}) without a "
+        f"lower val_loss; a resumed run counts anew",
+    )
+    group.add_argument(
+        "--class-weight",
+        metavar="balanced",
+        help="let every class, or yes and no of each output, weigh the same, however rare (default: as they "
+        "come)",
+    )
+    group.add_argument(
+        "--metrics",
+        nargs="+",
+        metavar="NAME",
+        help="measured beside accuracy (for answers: and f1; for numbers: r2): precision, recall, f1, top_5; "
+        "mae",
+    )
+    group.add_argument(
         "--seed",
         type=int,
         nargs="+",
         metavar="N",
-        help="of weights and shuffles; several: one run for each (default 0)",
+        help="of weights, shuffles and dropout; several: one run for each (default 0)",
     )
     group.add_argument(
         "--no-shuffle", action="store_true", help="take the examples in the data's order in each epoch"
     )
-    group = parser.add_argument_group("files")
+    group = parser.add_argument_group(
+        "files", "With several seeds, each has a folder seed-N, a board FOLDER/seed-N and a log NAME-seed-N."
+    )
     group.add_argument("--out", metavar="FOLDER", help="where to save (default runs/NAME of the data)")
-    group.add_argument("--resume", metavar="RUN", help="go on with a saved run.safetensors")
+    group.add_argument(
+        "--resume",
+        metavar="RUN",
+        help="go on with a saved run.safetensors, with the same stopping and logs unless they are given anew "
+        "(0, or '' for a path: none)",
+    )
+    group.add_argument(
+        "--tensorboard",
+        metavar="FOLDER",
+        help="write curves there, each training as a run of its own: tensorboard --logdir FOLDER",
+    )
+    group.add_argument(
+        "--csv-log",
+        metavar="FILE",
+        help="write a line with the numbers of each epoch; a resumed run adds to it",
+    )
+    group.add_argument(
+        "--checkpoint-every", type=int, metavar="EPOCHS", help="save run-NNNN.safetensors beside the run too"
+    )
+    group.add_argument(
+        "--keep", type=int, metavar="N", help=f"the newest N of these (default {KEEP}; 0: all)"
+    )
     group.add_argument("--quiet", action="store_true", help="no progress, only results")
     parser.set_defaults(run=train)
 
@@ -243,7 +353,7 @@ def _predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", metavar="FILE", help="write to FILE.csv, or to FILE.npy (classes as numbers from 0)"
     )
-    parser.add_argument("--proba", action="store_true", help="the probability of each class")
+    parser.add_argument("--proba", action="store_true", help="the probability of each class, or of each yes")
     _device(parser)
     parser.set_defaults(run=predict)
 

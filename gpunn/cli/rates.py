@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import ArgumentError, unknown_name
@@ -19,19 +19,17 @@ class _Form:
     example: str
     needed: int
     most: int
-    make: Callable[[Sequence[float], float], Schedule]
+    make: Callable[..., Schedule]
 
 
-#: What --schedule takes. ``make`` gets the numbers and how many epochs are left after the warm-up.
+#: What --schedule takes. ``make`` gets the epochs left after the warm-up, and the numbers that were written.
 FORMS: dict[str, _Form] = {
-    "cosine": _Form("cosine[:FINAL]", "cosine:0.01", 0, 1, lambda numbers, left: Cosine(left, *numbers)),
-    "step": _Form("step:EVERY[:FACTOR]", "step:10:0.5", 1, 2, lambda numbers, left: StepDecay(*numbers)),
-    "exponential": _Form(
-        "exponential:RATE", "exponential:0.95", 1, 1, lambda numbers, left: Exponential(*numbers)
+    "cosine": _Form("cosine[:FINAL]", "cosine:0.01", 0, 1, lambda left, final=0.0: Cosine(left, final)),
+    "step": _Form(
+        "step:EVERY[:FACTOR]", "step:10:0.5", 1, 2, lambda left, every, factor=0.1: StepDecay(every, factor)
     ),
-    "inverse": _Form(
-        "inverse[:POWER]", "inverse:0.5", 0, 1, lambda numbers, left: InverseScaling(*numbers)
-    ),
+    "exponential": _Form("exponential:RATE", "exponential:0.95", 1, 1, lambda left, rate: Exponential(rate)),
+    "inverse": _Form("inverse[:POWER]", "inverse:0.5", 0, 1, lambda left, power=0.5: InverseScaling(power)),
 }
 
 
@@ -78,7 +76,7 @@ def _read(text: str, left: float) -> Schedule:
         many = "no number" if not numbers else f"{len(numbers)} numbers"
         raise ArgumentError(f"--schedule {text} has {many}; {expected}")
     try:
-        return form.make(numbers, left)
+        return form.make(left, *numbers)
     except ArgumentError as error:
         raise ArgumentError(f"--schedule {text}: {error}") from error
 

@@ -18,21 +18,28 @@ from ..errors import ArgumentError
 from ..network import Sequential
 from ..progress import record_line
 from ..training import Trainer
+from . import rates, watchers
 from .runs import Origin
 from .task import (
+    Task,
     choose,
-    classes_of,
     load_data,
     make_network,
     make_optimizer,
     output_count,
     resolve_loss,
+    task_of,
 )
 
 __all__ = ["info", "program"]
 
 #: What each extra brings, by the name of the distribution.
-_EXTRAS = {"sklearn": "scikit-learn", "plot": "matplotlib", "data": "pooch"}
+_EXTRAS = {
+    "sklearn": "scikit-learn",
+    "plot": "matplotlib",
+    "data": "pooch",
+    "tensorboard": "tensorboardX",
+}
 
 #: The options that declare a network, which a saved one has no use for.
 _DECLARED = (
@@ -42,6 +49,7 @@ _DECLARED = (
     "inputs",
     "outputs",
     "hidden",
+    "dropout",
     "activation",
     "output_activation",
     "weights",
@@ -71,10 +79,11 @@ def _here() -> None:
         print(f"  {status}")
     print("\nextras")
     for extra, distribution in _EXTRAS.items():
-        print(f"  {extra:<8} {_version(distribution, extra)}")
+        print(f"  {extra:<11} {_version(distribution, extra)}")
     print("\ndata (--data)")
-    print("  digits   comes with scikit-learn")
-    print(f"  mnist    {_mnist()}")
+    print("  digits        comes with scikit-learn")
+    print("  digit-traits  the same, with four questions about each digit")
+    print(f"  mnist         {_mnist()}")
 
 
 def _blas() -> str:
@@ -109,10 +118,14 @@ def _file(path: str) -> None:
     origin = Origin.beside(path, network)
     if origin is not None:
         print(f"data      {origin.data}" + (f", target {origin.target}" if origin.target else ""))
-        print(f"predicts  {'numbers' if origin.classes is None else ', '.join(origin.classes)}")
+        print(f"predicts  {origin.task}")
     if kind == "run":
         trainer = Trainer.load(path)
         print(f"optimizer {trainer.optimizer!r}, batches of {trainer.batch_size}")
+        if trainer.optimizer.schedule is not None:
+            print(f"schedule  {rates.told(trainer.optimizer.schedule)}")
+        if origin is not None and (watching := watchers.told(origin)):
+            print(f"watching  {watching}")
         print(f"done      {trainer.epochs_done} epochs, {trainer.updates:,} updates")
         if len(trainer.history):
             print(f"last      {record_line(trainer.history.records[-1])}")
@@ -120,30 +133,35 @@ def _file(path: str) -> None:
 
 def program(options: Namespace) -> int:
     """Print the program of one minibatch of training; returns 0."""
-    network, loss = _saved(options) if options.model is not None else _declared(options)
-    size = choose(options, "batch_size")
-    sys.stdout.write(f"{network.program(loss, make_optimizer(options), size)}\n")
+    network, loss, task = _saved(options) if options.model is not None else _declared(options)
+    size, optimizer = choose(options, "batch_size"), make_optimizer(options)
+    targets = "auto" if task.answers is None else "dense"
+    sys.stdout.write(f"{network.program(loss, optimizer, size, targets=targets)}\n")
+    if loss is not None and optimizer.schedule is not None:
+        print(f"rates: the learning rate {optimizer.lr:g} {rates.told(optimizer.schedule)}")
     return 0
 
 
-def _saved(options: Namespace) -> tuple[Sequential, str | None]:
+def _saved(options: Namespace) -> tuple[Sequential, str | None, Task]:
     given = [name for name in _DECLARED if getattr(options, name) is not None]
     if given:
         raise ArgumentError(f"{options.model} has its own network: leave --{given[0].replace('_', '-')} out")
     network: Sequential = checkpoint.load(options.model, choose(options, "device"))
-    return network, options.loss or network.loss
+    origin = Origin.beside(options.model, network)
+    return network, options.loss or network.loss, Task() if origin is None else origin.task
 
 
-def _declared(options: Namespace) -> tuple[Sequential, str]:
+def _declared(options: Namespace) -> tuple[Sequential, str, Task]:
     if options.data is None:
         inputs = 784 if options.inputs is None else options.inputs
         outputs = 10 if options.outputs is None else options.outputs
-        loss = resolve_loss(options.loss, ("",))
-        return make_network(options, inputs, outputs, loss, outputs > 1, seed=0), loss
+        loss = resolve_loss(options.loss, Task(classes=("",)))
+        task = Task(classes=("",)) if outputs > 1 else Task()
+        return make_network(options, inputs, outputs, loss, task, seed=0), loss, task
     if options.inputs is not None or options.outputs is not None:
         raise ArgumentError("--inputs and --outputs follow from --data: leave them out")
     dataset = load_data(options.data, options.target, choose(options, "test_fraction"))
-    classes = classes_of(dataset, options.loss)
-    loss, outputs = resolve_loss(options.loss, classes), output_count(dataset, classes)
+    task = task_of(dataset, options.loss, options.target)
+    loss, outputs = resolve_loss(options.loss, task), output_count(dataset, task)
     inputs = dataset.train.X.shape[1]
-    return make_network(options, inputs, outputs, loss, classes is not None, seed=0), loss
+    return make_network(options, inputs, outputs, loss, task, seed=0), loss, task

@@ -40,7 +40,7 @@ __all__ = [
 DEFAULTS: dict[str, Any] = {
     "test_fraction": 0.2,
     "hidden": [128],
-    "dropout": 0.0,
+    "dropout": 0,
     "activation": "relu",
     "weights": "glorot_uniform",
     "bias": "zeros",
@@ -316,6 +316,6 @@ def make_optimizer(options: Namespace) -> Optimizer:
             )
     if given.get("nesterov") and not given.get("momentum"):
         raise ArgumentError("--nesterov needs a --momentum above 0, such as --momentum 0.9")
-    texts = (getattr(options, name, None) for name in ("schedule", "warmup"))
-    schedule = read_schedule(*texts, choose(options, "epochs"))
-    return kind(**given) if schedule is None else kind(**given, schedule=schedule)
+    text, warmup = getattr(options, "schedule", None), getattr(options, "warmup", None)
+    schedule = read_schedule(text, warmup, choose(options, "epochs"))
+    return kind(**given) if schedule is None else kind(**given | {"schedule": schedule})

@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import shlex
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
+from ..batches import as_weights
+from ..callbacks import Callback, EarlyStopping, WriteError
 from ..data import Dataset, Split
-from ..errors import ArgumentError, DivergenceError, whole_number
+from ..errors import ArgumentError, DivergenceError, unknown_name, whole_number
 from ..history import History
+from ..layers import Layer
 from ..network import Sequential
+from ..progress import shown
 from ..training import Trainer
+from . import rates, watchers
 from .runs import PICTURE, RUN, Origin, claim, data_options, draw_together, save
-from .scores import percent, r_squared
+from .scores import percent
 from .task import (
+    NUMBERS,
     choose,
-    classes_of,
     load_data,
     make_network,
     make_optimizer,
     output_count,
     resolve_loss,
     targets_of,
+    task_of,
 )
 
 __all__ = ["train"]
@@ -45,16 +52,19 @@ SECONDS_BETWEEN_SAVES = 30.0
 #: What belongs to a run for good, so that ``--resume`` cannot change it.
 _FIXED = (
     "hidden",
+    "dropout",
     "activation",
     "output_activation",
     "weights",
     "bias",
     "dtype",
     "loss",
+    "metrics",
+    "class_weight",
     "optimizer",
-    "lr",
-    "momentum",
-    "l2",
+    *NUMBERS,
+    "schedule",
+    "warmup",
     "batch_size",
     "seed",
 )
@@ -80,7 +90,7 @@ class _Plan:
 
     @property
     def measure(self) -> str:
-        return "accuracy" if self.origin.classes is not None else "loss"
+        return "loss" if self.origin.task.is_numbers else "accuracy"
 
 
 @dataclass(frozen=True)
@@ -88,7 +98,7 @@ class _Result:
     """How one run ended; ``best`` is the best epoch on the held-out data, where there are any."""
 
     history: History
-    final: dict[str, float]
+    final: dict[str, Any]
     best: dict[str, Any] | None
     interrupted: bool
 
@@ -101,38 +111,51 @@ def train(options: Namespace) -> int:
 def _start(options: Namespace) -> int:
     epochs = whole_number("--epochs", choose(options, "epochs"), 1)
     dataset = load_data(options.data, options.target, choose(options, "test_fraction"))
-    classes = classes_of(dataset, options.loss)
+    task = task_of(dataset, options.loss, options.target)
     origin = Origin(
         options.data,
         options.target,
         choose(options, "test_fraction"),
         epochs,
         not options.no_shuffle,
-        classes,
+        task.classes,
+        task.answers,
+        _class_weight(options.class_weight, dataset, numbers=task.is_numbers),
+        **watchers.asked_for(options),
     )
     seeds = list(dict.fromkeys(choose(options, "seed")))
     plan = _Plan(dataset, origin, seeds, options.quiet)
-    loss, outputs = resolve_loss(options.loss, classes), output_count(dataset, classes)
+    loss, outputs = resolve_loss(options.loss, task), output_count(dataset, task)
     optimizer = make_optimizer(options)
+    metrics = list(dict.fromkeys([*task.metrics, *choose(options, "metrics")]))
     out = Path("runs") / dataset.name if options.out is None else Path(options.out)
     several = len(seeds) > 1
     folders = {seed: out / f"seed-{seed}" if several else out for seed in seeds}
+    watching = {
+        seed: watchers.watchers_of(
+            origin, folders[seed], seed if several else None, plan.held_out is not None, goes_on=False
+        )
+        for seed in seeds
+    }
     results: dict[int, _Result] = {}
     for seed in seeds:
-        network = make_network(options, dataset.train.X.shape[1], outputs, loss, classes is not None, seed)
+        network = make_network(options, dataset.train.X.shape[1], outputs, loss, task, seed)
         trainer = Trainer(
             network,
             loss=loss,
             optimizer=optimizer,
             batch_size=choose(options, "batch_size"),
-            metrics=() if classes is None else ("accuracy",),
+            metrics=metrics,
         )
         if not results:
+            _try_metrics(trainer, network, task.classes is not None)
             claim(out, (PICTURE,))
             for folder in folders.values():
                 claim(folder)
             _introduce(plan, trainer, network)
-        results[seed] = _run(trainer, network, plan, folders[seed], f"seed {seed}: " if several else "")
+        results[seed] = _run(
+            trainer, network, plan, folders[seed], watching[seed], f"seed {seed}: " if several else ""
+        )
         if results[seed].interrupted:
             return INTERRUPTED
     if several:
@@ -140,6 +163,29 @@ def _start(options: Namespace) -> int:
         _sum_up(plan, list(results.values()))
         print(draw_together(histories, out, _title(plan, network)))
     return 0
+
+
+def _class_weight(given: str | None, dataset: Dataset, *, numbers: bool) -> str | None:
+    if given is None:
+        return None
+    if given != "balanced":
+        raise unknown_name("--class-weight", given, ("balanced",))
+    if numbers:
+        raise ArgumentError(
+            f"--class-weight is about classes, or answers of yes or no, and the targets of {dataset.name} "
+            f"are numbers: leave it out"
+        )
+    return given
+
+
+def _try_metrics(trainer: Trainer, network: Sequential, classes: bool) -> None:
+    """Let metrics that mean nothing for such targets be an error before anything is made or printed."""
+    labels = classes and trainer.loss.takes_labels(network.outputs)
+    network.program(
+        trainer.loss.name,
+        metrics=[metric.name for metric in trainer.metrics],
+        targets="labels" if labels else "dense",
+    )
 
 
 def _go_on(options: Namespace) -> int:
@@ -153,22 +199,32 @@ def _go_on(options: Namespace) -> int:
     before = Origin.beside(options.resume, network)
     source, target, fraction = data_options(options, before)
     dataset = load_data(source, target, fraction)
-    loss = trainer.loss.name
     if before is None:
-        epochs, shuffle, classes = choose(options, "epochs"), True, classes_of(dataset, loss)
+        epochs, shuffle, task = choose(options, "epochs"), True, task_of(dataset, trainer.loss.name, target)
     else:
         epochs = before.epochs if options.epochs is None else options.epochs
-        shuffle, classes = before.shuffle, before.classes
+        shuffle, task = before.shuffle, before.task
     if epochs <= trainer.epochs_done:
         raise ArgumentError(
             f"{options.resume} has done {trainer.epochs_done} of {epochs} epochs: give more --epochs to go on"
         )
-    origin = Origin(str(source), target, fraction, epochs, shuffle and not options.no_shuffle, classes)
+    origin = Origin(
+        str(source),
+        target,
+        fraction,
+        epochs,
+        shuffle and not options.no_shuffle,
+        task.classes,
+        task.answers,
+        None if before is None else before.class_weight,
+        **watchers.asked_for(options, before),
+    )
     plan = _Plan(dataset, origin, [trainer.seed], options.quiet)
     folder = Path(options.resume).parent if options.out is None else Path(options.out)
+    watching = watchers.watchers_of(origin, folder, None, plan.held_out is not None, goes_on=True)
     claim(folder)
     _introduce(plan, trainer, network)
-    return INTERRUPTED if _run(trainer, network, plan, folder, "").interrupted else 0
+    return INTERRUPTED if _run(trainer, network, plan, folder, watching, "").interrupted else 0
 
 
 def _save_now_and_then(folder: Path, title: str) -> Callable[[Trainer, dict[str, Any]], None]:
@@ -184,29 +240,42 @@ def _save_now_and_then(folder: Path, title: str) -> Callable[[Trainer, dict[str,
     return save_if_due
 
 
-def _run(trainer: Trainer, network: Sequential, plan: _Plan, folder: Path, label: str) -> _Result:
+def _run(
+    trainer: Trainer,
+    network: Sequential,
+    plan: _Plan,
+    folder: Path,
+    watching: Sequence[Callback],
+    label: str,
+) -> _Result:
     """Train what is left to train, save, and tell how it went."""
     origin, loss = plan.origin, trainer.loss
 
     def data(side: Split) -> tuple[Any, Any]:
-        return side.X, targets_of(side, plan.dataset.classes, origin.classes, loss, network.outputs)
+        return side.X, targets_of(side, plan.dataset.classes, origin.task, loss, network.outputs)
 
     origin.record(trainer.history)
+    X, y = data(plan.dataset.train)
     judged = data(plan.judged_on)
-    interrupted, started, done = False, time.perf_counter(), trainer.epochs_done
+    interrupted, started = False, time.perf_counter()
+    done, updates = trainer.epochs_done, trainer.updates
     try:
         trainer.fit(
-            *data(plan.dataset.train),
+            X,
+            y,
             epochs=origin.epochs - done,
             validation_data=None if plan.held_out is None else judged,
             shuffle=origin.shuffle,
-            callbacks=[_save_now_and_then(folder, _title(plan, network))],
+            callbacks=[*watching, _save_now_and_then(folder, _title(plan, network))],
             verbose=0 if plan.quiet else 1,
+            **_weights(origin, y, loss.link == "sigmoid"),
         )
     except KeyboardInterrupt:
         interrupted = True
-    except DivergenceError:
-        save(trainer, network, folder, _title(plan, network))
+    except (DivergenceError, WriteError) as error:
+        # What could not even begin leaves the files of an earlier run alone.
+        if isinstance(error, DivergenceError) or trainer.updates > updates:
+            save(trainer, network, folder, _title(plan, network))
         raise
     seconds = time.perf_counter() - started
     saved = save(trainer, network, folder, _title(plan, network))
@@ -215,15 +284,24 @@ def _run(trainer: Trainer, network: Sequential, plan: _Plan, folder: Path, label
         print(_how_to_go_on(trainer, origin, folder), file=sys.stderr)
         return _Result(trainer.history, {}, None, True)
     final = trainer.evaluate(*judged)
-    if origin.classes is None:
-        final["r_squared"] = r_squared(judged[1], network.predict(judged[0]))
     result = _Result(trainer.history, final, _best(trainer.history, f"val_{plan.measure}"), False)
     print(label + _verdict(plan, result), flush=True)
+    pace = _pace(trainer, done, seconds, watching)
     if label:
-        print(f"{label}{_pace(trainer, done, seconds)}, saved in {folder}", flush=True)
+        print(f"{label}{pace}, saved in {folder}", flush=True)
     else:
-        print(_pace(trainer, done, seconds), *saved, sep="\n")
+        print(pace, *saved, sep="\n")
     return result
+
+
+def _weights(origin: Origin, y: Any, by_output: bool) -> dict[str, Any]:
+    """What weighs the examples: the classes' weights, or one an example where y holds one-hot rows."""
+    if origin.class_weight is None:
+        return {}
+    if y.ndim == 1 or by_output:
+        return {"class_weight": origin.class_weight}
+    labels, classes = y.argmax(axis=1), y.shape[1]
+    return {"sample_weight": as_weights(None, origin.class_weight, labels, len(y), classes, "float64")}
 
 
 def _best(history: History, key: str) -> dict[str, Any] | None:
@@ -240,33 +318,73 @@ def _best(history: History, key: str) -> dict[str, Any] | None:
 def _introduce(plan: _Plan, trainer: Trainer, network: Sequential) -> None:
     dataset, origin = plan.dataset, plan.origin
     notes = _large("features", dataset.train.X)
-    if origin.classes is None and dataset.train.y is not None:
+    if origin.task.is_numbers and dataset.train.y is not None:
         notes += _large("targets", dataset.train.y)
-        if dataset.train.y.dtype.kind in "iu":
-            notes.append(
-                "note: the targets are whole numbers, but not 0 to k-1, and are taken for numbers: "
-                "--loss cross_entropy makes each of them a class"
-            )
+        notes += _taken_for_numbers(dataset.train.y)
+    notes += _standstill(trainer, origin.epochs)
     for note in notes:
         print(note, file=sys.stderr)
     if plan.quiet:
         return
     held_out = "nothing held out" if plan.held_out is None else f"{len(plan.held_out):,} to test on"
-    kind = f"{len(origin.classes)} classes" if origin.classes is not None else f"{network.outputs} target(s)"
     print(
         f"{dataset.name}: {len(dataset.train):,} examples to train on, {held_out}; "
-        f"{dataset.train.X.shape[1]:,} features, {kind}"
+        f"{dataset.train.X.shape[1]:,} features, {_kind(origin, network.outputs)}"
     )
     print(
         f"network {_shape(network)}: {network.layout.count:,} parameters, {network.dtype}, {network.device}"
     )
     seeds = f"{'seeds' if len(plan.seeds) > 1 else 'seed'} {', '.join(map(str, plan.seeds))}"
-    print(f"loss {trainer.loss.name}, {trainer.optimizer!r}, batches of {trainer.batch_size}, {seeds}")
+    optimizer, schedule = trainer.optimizer, trainer.optimizer.schedule
+    if schedule is not None and dataclasses.is_dataclass(optimizer):
+        optimizer = dataclasses.replace(optimizer, schedule=None)
+    weights = "" if origin.class_weight is None else f"{origin.class_weight} class weights, "
+    print(f"loss {trainer.loss.name}, {optimizer!r}, batches of {trainer.batch_size}, {weights}{seeds}")
+    if schedule is not None:
+        print(f"learning rate {optimizer.lr:g} {rates.told(schedule)}")
+    if watching := watchers.told(origin):
+        print(watching)
     if trainer.epochs_done or trainer.updates:
         print(f"going on after {trainer.epochs_done} epochs, {trainer.updates:,} updates")
     if plan.held_out is not None:
-        print(f"val_ is of the {len(plan.held_out):,} {plan.held_out.name} examples, after each epoch")
+        side, choose_them = plan.held_out, "; they choose the weights, which flatters their score"
+        flattered = choose_them if origin.early_stopping else ""
+        print(f"val_ is of the {len(side):,} {side.name} examples, after each epoch{flattered}")
     sys.stdout.flush()
+
+
+def _kind(origin: Origin, outputs: int) -> str:
+    if origin.classes is not None:
+        return f"{len(origin.classes)} classes"
+    return f"{outputs} target(s)" if origin.task.is_numbers else str(origin.task)
+
+
+def _taken_for_numbers(y: Any) -> list[str]:
+    if y.dtype.kind in "iu":
+        return [
+            "note: the targets are whole numbers, but not 0 to k-1, and are taken for numbers: "
+            "--loss cross_entropy makes each of them a class"
+        ]
+    if y.ndim > 1 and bool(np.isin(y, (0, 1)).all()):
+        return [
+            "note: the targets are all 0 or 1, and are taken for numbers: --loss binary_cross_entropy makes "
+            "each column a yes or no"
+        ]
+    return []
+
+
+def _standstill(trainer: Trainer, epochs: int) -> list[str]:
+    """Whether the epochs to come learn nothing, because the schedule of the run has come to its end."""
+    schedule = trainer.optimizer.schedule
+    if schedule is None or schedule.unit != "epoch":
+        return []
+    for epoch in range(trainer.epochs_done, epochs):
+        if not schedule.rates(trainer.optimizer.lr, epoch, 0, 1, 1).any():
+            return [
+                f"note: from epoch {epoch + 1} on the learning rate is 0, as the schedule of this run says, "
+                f"and nothing is learnt"
+            ]
+    return []
 
 
 def _large(what: str, values: Any) -> list[str]:
@@ -281,15 +399,17 @@ def _large(what: str, values: Any) -> list[str]:
 def _shape(network: Sequential) -> str:
     """The sizes from input to output, with the activations.
 
-    >>> from gpunn import Dense
-    >>> _shape(Sequential([Dense(3, "relu"), Dense(2)], input_shape=4, seed=0))
-    '4 - 3 relu - 2 identity'
+    >>> from gpunn import Dense, Dropout
+    >>> _shape(Sequential([Dense(3, "relu"), Dropout(0.2), Dense(2)], input_shape=4, seed=0))
+    '4 - 3 relu - dropout 0.2 - 2 identity'
     """
-    parts = [str(math.prod(network.input_shape))]
-    for layer in network.layers:
-        config = layer.config()
-        parts.append(" ".join(str(config[key]) for key in ("units", "activation") if key in config))
-    return " - ".join(parts)
+    return " - ".join([str(math.prod(network.input_shape)), *map(_layer, network.layers)])
+
+
+def _layer(layer: Layer) -> str:
+    config = layer.config()
+    told = " ".join(str(config[key]) for key in ("units", "activation") if key in config)
+    return told or " ".join([type(layer).__name__.lower(), *map(str, config.values())])
 
 
 def _title(plan: _Plan, network: Sequential) -> str:
@@ -304,18 +424,32 @@ def _verdict(plan: _Plan, result: _Result) -> str:
     side, final = plan.judged_on, result.final
     text = f"{plan.measure} on the {len(side):,} {side.name} examples: {_score(plan, final[plan.measure])}"
     if plan.measure == "accuracy":
-        text += f" ({round(final['accuracy'] * len(side)):,} right), loss {final['loss']:.4f}"
-    else:
-        text += f", R² {final['r_squared']:.4f}"
+        all_right = "with every answer right" if len(plan.origin.answers or ()) > 1 else "right"
+        text += f" ({round(final['accuracy'] * len(side)):,} {all_right}), loss {final['loss']:.4f}"
+    text += "".join(_others(final))
     if result.best is not None:
         best = _score(plan, result.best[f"val_{plan.measure}"])
         text += f"; best {best} after epoch {result.best['epoch']}"
     return text
 
 
-def _pace(trainer: Trainer, done: int, seconds: float) -> str:
+def _others(final: Mapping[str, Any]) -> list[str]:
+    """The numbers beside loss and accuracy."""
+    return [
+        f", {'R²' if key == 'r2' else key} {shown(key, value)}"
+        for key, value in final.items()
+        if key not in ("loss", "accuracy") and isinstance(value, float)
+    ]
+
+
+def _pace(trainer: Trainer, done: int, seconds: float, watching: Sequence[Callback]) -> str:
     epochs = trainer.epochs_done - done
-    return f"trained {epochs} {'epoch' if epochs == 1 else 'epochs'} in {seconds:.1f} s"
+    text = f"trained {epochs} {'epoch' if epochs == 1 else 'epochs'} in {seconds:.1f} s"
+    for watcher in watching:
+        if isinstance(watcher, EarlyStopping) and watcher.best_epoch is not None:
+            early = ", stopped early" if watcher.stopped_epoch is not None else ""
+            text += f"{early}; the weights are those of epoch {watcher.best_epoch}, with the lowest val_loss"
+    return text
 
 
 def _how_to_go_on(trainer: Trainer, origin: Origin, folder: Path) -> str:

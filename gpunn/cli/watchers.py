@@ -8,9 +8,9 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from ..callbacks import Checkpoint, CSVLog, EarlyStopping, ReduceLROnPlateau, TensorBoard
+from ..callbacks import Callback, Checkpoint, CSVLog, EarlyStopping, ReduceLROnPlateau, TensorBoard
+from ..callbacks.base import Run
 from ..errors import ArgumentError, whole_number
-from ..training import Callback, Trainer
 from .runs import HISTORY, Origin, claim
 
 __all__ = ["KEEP", "PATIENCE", "SLOWER", "asked_for", "told", "watchers_of"]
@@ -97,24 +97,26 @@ def watchers_of(
     return found
 
 
-def told(origin: Origin) -> list[str]:
-    """Those who look on, in words."""
+def told(origin: Origin) -> str:
+    """Those who look on, in words; nothing where there are none."""
     words = []
     if origin.early_stopping:
         words.append(f"stops after {_epochs(origin.early_stopping)} without a lower val_loss")
     if origin.reduce_on_plateau:
-        words.append(f"a tenth of the learning rate after {_epochs(origin.reduce_on_plateau)} without one")
+        epochs = _epochs(origin.reduce_on_plateau)
+        words.append(f"a tenth of the learning rate after {epochs} without a lower val_loss")
     if origin.csv_log:
         words.append(f"log in {origin.csv_log}")
     if origin.tensorboard:
         words.append(f"TensorBoard in {origin.tensorboard}")
     if origin.checkpoint_every:
-        words.append(f"a numbered run every {_epochs(origin.checkpoint_every)}")
-    return words
+        every = "epoch" if origin.checkpoint_every == 1 else _epochs(origin.checkpoint_every)
+        words.append(f"a numbered run every {every}")
+    return "; ".join(words)
 
 
 def _epochs(count: int) -> str:
-    return f"{count} epochs" if count > 1 else "epoch"
+    return f"{count} epoch" if count == 1 else f"{count} epochs"
 
 
 class _NumberedRuns(Checkpoint):
@@ -124,7 +126,7 @@ class _NumberedRuns(Checkpoint):
         super().__init__(path, every_epochs=every, keep=keep or None)
         self._folder = folder
 
-    def on_epoch_end(self, trainer: Trainer, record: dict[str, Any]) -> None:
+    def on_epoch_end(self, trainer: Run, record: dict[str, Any]) -> None:
         """Save where this epoch is due."""
         before = self.paths
         super().on_epoch_end(trainer, record)

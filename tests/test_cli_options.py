@@ -1,0 +1,605 @@
+"""What ``gpunn train`` can do beside the plain run: rates that fall, early stopping, logs, yes-or-no answers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gpunn
+from gpunn.callbacks import EarlyStopping
+from gpunn.cli import main
+from gpunn.cli.rates import read_schedule, told
+from gpunn.data import load, load_digit_traits
+from gpunn.history import History
+
+TRAITS = ["even", "prime", "five or more", "with a hole"]
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path, monkeypatch):
+    """Each test has a folder of its own, and no pictures, which take most of the time."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+
+
+@pytest.fixture
+def cli(capsys):
+    """Run one command; gives its exit code, its standard output and its standard error."""
+
+    def run(command, *arguments):
+        capsys.readouterr()
+        code = main([*command.split(), *map(str, arguments)])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def traits(cli):
+    """A network that answers the four questions about digits, in runs/digit-traits."""
+    assert cli("train --data digit-traits --hidden 16 --epochs 5 --lr 0.01 --quiet")[0] == 0
+    return Path("runs/digit-traits/model.safetensors")
+
+
+@pytest.fixture
+def points():
+    """Two features, and what is asked of them: tags, one answer, three classes, chances, numbers."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 2))
+    Z = X @ [[1, -1, 0], [0.5, 1, -1]]
+    np.savez("tags.npz", X=X, y=(Z > 0).astype(int))
+    np.savez("one.npz", X=X, y=(Z[:, 0] > 0).astype(float))
+    np.savez("classes.npz", X=X, y=Z.argmax(axis=1) + 5)
+    np.savez("chances.npz", X=X, y=1 / (1 + np.exp(-Z)))
+    np.savez("numbers.npz", X=X, y=Z)
+
+
+def error_of(result):
+    code, out, err = result
+    assert (code, out) == (2, "")
+    assert err.startswith("gpunn: error: ")
+    assert err.count("\n") == 1
+    return err
+
+
+def origin_of(folder):
+    return History.load(Path(folder) / "history.json").about["command_line"]
+
+
+# ---------------------------------------------------------------------- one command for all of it
+
+
+def test_one_command_trains_with_everything(cli):
+    pytest.importorskip("tensorboardX", reason="the board is written with it")
+    code, out, err = cli(
+        "train --data digit-traits --hidden 128 64 --dropout 0.2 --optimizer adamw --weight-decay 0.01 "
+        "--schedule cosine --warmup 2 --early-stopping 10 --class-weight balanced --metrics f1 "
+        "--tensorboard runs/board --epochs 60"
+    )
+    assert code == 0
+    accuracy, f1 = re.search(r"360 test examples: ([\d.]+) % .* f1 ([\d.]+);", out).groups()
+    assert float(accuracy) > 93
+    assert float(f1) > 0.97
+    assert "yes or no: even, prime, five or more, with a hole" in out
+    assert "network 64 - 128 relu - dropout 0.2 - 64 relu - dropout 0.2 - 4 sigmoid" in out
+    assert "balanced class weights" in out
+    assert "learning rate 0.001 rises for 2 epochs, then follows a cosine down to 0 in 58 epochs" in out
+    assert "stops after 10 epochs without a lower val_loss; TensorBoard in runs/board" in out
+    assert "flatters their score" in out
+    assert re.match(r"epoch +1/60  loss .*  accuracy .* %  f1 0\..*  val_f1 .*  lr 0.0005  ", err)
+    assert len(list(Path("runs/board/run-1").iterdir())) == 1
+    best = History.load("runs/digit-traits/history.json").best("val_loss")["epoch"]
+    assert f"the weights are those of epoch {best}" in out
+
+
+def test_the_options_do_what_the_library_does_with_the_same_arguments(cli):
+    command = (
+        "train --data digit-traits --hidden 9 8 --dropout 0.3 --optimizer adamw --weight-decay 0.02 --l1 1e-4 "
+        "--clip-norm 0.5 --beta1 0.8 --beta2 0.99 --epsilon 1e-7 --schedule cosine:0.1 --warmup 1 "
+        "--class-weight balanced --early-stopping 1 --epochs 4 --seed 3 --quiet --out here"
+    )
+    assert cli(command)[0] == 0
+    data = load_digit_traits()
+    layers = [gpunn.Dense(9, "relu"), gpunn.Dropout(0.3), gpunn.Dense(8, "relu"), gpunn.Dropout(0.3)]
+    network = gpunn.Sequential([*layers, gpunn.Dense(4, "sigmoid")], input_shape=64, seed=3)
+    network.fit(
+        data.train.X,
+        data.train.y,
+        loss="binary_cross_entropy",
+        optimizer=gpunn.AdamW(
+            weight_decay=0.02,
+            l1=1e-4,
+            clip_norm=0.5,
+            beta1=0.8,
+            beta2=0.99,
+            epsilon=1e-7,
+            schedule=gpunn.Warmup(1, gpunn.Cosine(3, 0.1)),
+        ),
+        epochs=4,
+        validation_data=(data.test.X, data.test.y),
+        class_weight="balanced",
+        callbacks=[EarlyStopping("val_loss", patience=1)],
+        verbose=0,
+    )
+    saved = gpunn.load("here/model.safetensors")
+    assert saved.config() == network.config()
+    assert saved.theta.tobytes() == network.theta.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "optimizer"),
+    [
+        (
+            "--optimizer sgd --momentum 0.9 --nesterov --lr 0.1",
+            gpunn.SGD(lr=0.1, momentum=0.9, nesterov=True),
+        ),
+        ("--optimizer rmsprop --rho 0.8", gpunn.RMSprop(rho=0.8)),
+        ("--schedule step:10", gpunn.Adam(schedule=gpunn.StepDecay(10))),
+        ("--schedule step:10:0.5", gpunn.Adam(schedule=gpunn.StepDecay(10, 0.5))),
+        ("--schedule exponential:0.9", gpunn.Adam(schedule=gpunn.Exponential(0.9))),
+        ("--schedule inverse", gpunn.Adam(schedule=gpunn.InverseScaling())),
+        ("--warmup 0.5", gpunn.Adam(schedule=gpunn.Warmup(0.5))),
+        ("--warmup 0", gpunn.Adam()),
+    ],
+)
+def test_the_optimizer_is_the_one_that_was_asked_for(cli, options, optimizer):
+    assert cli(f"train --data digits --hidden --epochs 1 --quiet {options}")[0] == 0
+    assert gpunn.Trainer.load("runs/digits/run.safetensors").optimizer == optimizer
+
+
+@pytest.mark.parametrize(
+    ("schedule", "words"),
+    [
+        (gpunn.Warmup(2.5), "rises for 2.5 epochs, then stays"),
+        (gpunn.Cosine(9, 0.1), "follows a cosine down to 0.1 of it in 9 epochs"),
+        (gpunn.Exponential(0.9, "step"), "times 0.9 each step"),
+        (gpunn.InverseScaling(), "divided by (1 + epochs)^0.5"),
+    ],
+)
+def test_a_schedule_is_told_in_words(schedule, words):
+    assert told(schedule) == words
+
+
+def test_a_schedule_of_the_users_is_told_as_it_shows_itself():
+    class Falling(gpunn.Schedule):
+        unit = "epoch"
+
+        def factors(self, x, width):
+            return 1 / (1 + x)
+
+        def __repr__(self):
+            return "Falling()"
+
+    try:
+        assert told(Falling()) == "Falling()"
+    finally:
+        del gpunn.schedules.SCHEDULES["falling"]
+
+
+def test_a_cosine_has_what_the_warmup_leaves_of_the_epochs():
+    assert read_schedule("cosine", 2, 60) == gpunn.Warmup(2, gpunn.Cosine(58))
+
+
+# ---------------------------------------------------------------------- what looks on
+
+
+def test_early_stopping_ends_the_training_and_takes_the_best_weights(cli):
+    command = "train --data digits --hidden 8 --optimizer sgd --lr 3 --epochs 200 --early-stopping 2"
+    code, out, _ = cli(command)
+    assert code == 0
+    history = History.load("runs/digits/history.json")
+    best = history.best("val_loss")
+    assert len(history) == best["epoch"] + 2
+    assert f"trained {len(history)} epochs" in out
+    assert f"stopped early; the weights are those of epoch {best['epoch']}, with the lowest val_loss" in out
+    _, out, _ = cli("evaluate runs/digits/model.safetensors")
+    assert f"loss      {best['val_loss']:.6g} (cross_entropy)" in out
+
+
+def test_patience_has_a_default(cli):
+    cli("train --data digits --hidden --epochs 1 --early-stopping --reduce-on-plateau --quiet")
+    assert (origin_of("runs/digits")["early_stopping"], origin_of("runs/digits")["reduce_on_plateau"]) == (
+        10,
+        5,
+    )
+
+
+def test_the_learning_rate_falls_on_a_plateau_and_the_lines_show_it(cli):
+    command = "train --data digits --hidden 8 --optimizer sgd --lr 3 --epochs 20 --reduce-on-plateau 1"
+    _, out, err = cli(command)
+    assert "a tenth of the learning rate after 1 epoch without a lower val_loss" in out
+    rates = History.load("runs/digits/history.json")["lr"]
+    assert min(rates) < 3
+    lines = err.splitlines()
+    for before, now, line in zip([None, *rates], rates, lines, strict=False):
+        assert ("  lr " in line) == (now != before)
+
+
+def test_a_log_and_a_board_for_each_seed(cli):
+    pytest.importorskip("tensorboardX", reason="the board is written with it")
+    command = (
+        "train --data digits --hidden --epochs 2 --quiet --seed 0 7 --csv-log logs/all.csv --tensorboard b"
+    )
+    assert cli(command)[0] == 0
+    assert sorted(path.name for path in Path("logs").iterdir()) == ["all-seed-0.csv", "all-seed-7.csv"]
+    assert sorted(path.name for path in Path("b").iterdir()) == ["seed-0", "seed-7"]
+    with open("logs/all-seed-7.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    history = History.load("runs/digits/seed-7/history.json")
+    assert [float(row["val_loss"]) for row in rows] == history["val_loss"]
+
+
+def test_numbered_runs_are_saved_and_can_be_resumed(cli):
+    command = "train --data digits --hidden 4 --epochs 6 --quiet --checkpoint-every 2"
+    assert cli(f"{command} --keep 2 --out a{{b}}")[0] == 0
+    assert sorted(path.name for path in Path("a{b}").glob("run*")) == [
+        "run-0004.safetensors",
+        "run-0006.safetensors",
+        "run.safetensors",
+    ]
+    assert cli("train --quiet --resume a{b}/run-0004.safetensors --out again")[0] == 0
+    first, again = (gpunn.load(f"{name}/model.safetensors").theta for name in ("a{b}", "again"))
+    assert first.tobytes() == again.tobytes()
+    assert cli(f"{command} --keep 0 --out all")[0] == 0
+    assert len(list(Path("all").glob("run-*"))) == 3
+
+
+def test_numbered_runs_leave_what_tells_their_data_when_the_process_is_killed(cli, monkeypatch):
+    def killed(*args, **kwargs):
+        raise MemoryError
+
+    monkeypatch.setattr("gpunn.cli.train.save", killed)
+    assert cli("train --data digits --hidden 4 --epochs 3 --quiet --checkpoint-every 2")[0] == 2
+    monkeypatch.undo()
+    assert cli("train --quiet --resume", Path.cwd() / "runs/digits/run-0002.safetensors")[0] == 0
+
+
+@pytest.mark.parametrize("content", ["price,rooms\n1,2\n", "\x00", "mine"])
+def test_a_log_never_overwrites_another_file(cli, content):
+    Path("mine.csv").write_text(content)
+    message = error_of(cli("train --data digits --csv-log mine.csv"))
+    assert "--csv-log mine.csv exists and is not the log of a training" in message
+    assert Path("mine.csv").read_text() == content
+    assert [path.name for path in Path().iterdir()] == ["mine.csv"]
+
+
+def test_a_log_never_overwrites_the_data(cli):
+    rows = [f"{i},{i % 3},{2 * i}" for i in range(9)]
+    Path("data.csv").write_text("epoch,loss,y\n" + "\n".join(rows))
+    assert "is not the log" in error_of(cli("train --data data.csv --csv-log data.csv"))
+
+
+def test_a_numbered_run_never_overwrites_another_file(cli):
+    Path("here").mkdir()
+    Path("here/run-0001.safetensors").write_text("mine")
+    message = error_of(cli("train --data digits --checkpoint-every 1 --out here"))
+    assert "run-0001.safetensors exists and is not what gpunn saves" in message
+
+
+def test_a_log_that_cannot_begin_leaves_an_earlier_run_alone(cli):
+    command = "train --data digits --hidden --epochs 1 --quiet"
+    cli(command)
+    before = Path("runs/digits/model.safetensors").read_bytes()
+    Path("wall").write_text("")
+    code, _, err = cli(f"{command} --seed 5 --csv-log wall/log.csv")
+    assert (code, "cannot write wall" in err) == (2, True)
+    assert Path("runs/digits/model.safetensors").read_bytes() == before
+
+
+def test_what_was_learnt_is_saved_when_a_log_fails_later(cli, monkeypatch):
+    from gpunn.callbacks import CSVLog, WriteError
+
+    def failing(self, trainer, record, **kwargs):
+        raise WriteError("the disk is full")
+
+    monkeypatch.setattr(CSVLog, "_write", failing)
+    code, _, err = cli("train --data digits --hidden --epochs 3 --csv-log log.csv --quiet")
+    assert (code, "the disk is full" in err) == (2, True)
+    assert gpunn.Trainer.load("runs/digits/run.safetensors").epochs_done == 1
+
+
+def test_without_tensorboardx_there_is_one_line_and_nothing_is_made(cli, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    assert 'pip install "gpunn[tensorboard]"' in error_of(cli("train --data digits --tensorboard board"))
+    assert list(Path().iterdir()) == []
+
+
+# ---------------------------------------------------------------------- going on
+
+
+def test_a_run_that_goes_on_keeps_its_weights_metrics_and_logs(cli):
+    command = (
+        "train --data digits --hidden 6 --dropout 0.2 --schedule exponential:0.9 --class-weight balanced "
+        "--metrics f1 top_3 --csv-log log.csv --early-stopping 9 --quiet"
+    )
+    assert cli(f"{command} --epochs 4 --out whole")[0] == 0
+    whole = Path("log.csv").read_text().splitlines()
+    Path("log.csv").unlink()
+    assert cli(f"{command} --epochs 2 --out parts")[0] == 0
+    code, _, err = cli("train --resume parts/run.safetensors --epochs 4")
+    assert code == 0
+    assert re.search(r"^epoch 3/4 .* f1 .* top_3 .*lr 0.00073 ", err, re.M)
+    first, again = (gpunn.load(f"{name}/model.safetensors").theta for name in ("whole", "parts"))
+    assert first.tobytes() == again.tobytes()
+
+    def losses(lines):
+        return [(row["epoch"], row["loss"], row["val_top_3"]) for row in csv.DictReader(lines)]
+
+    assert losses(Path("log.csv").read_text().splitlines()) == losses(whole)
+    assert {key: origin_of("parts")[key] for key in ("class_weight", "early_stopping", "csv_log")} == {
+        "class_weight": "balanced",
+        "early_stopping": 9,
+        "csv_log": "log.csv",
+    }
+
+
+def test_what_looks_on_can_be_given_anew_or_left(cli):
+    cli("train --data digits --hidden --epochs 1 --quiet --csv-log a.csv --early-stopping 4 --keep 1 "
+        "--checkpoint-every 1")  # fmt: skip
+    resume = "train --resume runs/digits/run.safetensors --quiet"
+    assert cli(f"{resume} --epochs 2 --early-stopping 6 --keep 2")[0] == 0
+    kept = origin_of("runs/digits")
+    assert (kept["early_stopping"], kept["keep"], kept["csv_log"]) == (6, 2, "a.csv")
+    assert cli(f"{resume} --epochs 3 --early-stopping 0 --checkpoint-every 0 --csv-log", "")[0] == 0
+    left = origin_of("runs/digits")
+    assert (left["early_stopping"], left["checkpoint_every"], left["csv_log"]) == (None, None, None)
+    assert len(Path("a.csv").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--dropout 0.1",
+        "--l1 0.1",
+        "--weight-decay 0.1",
+        "--clip-norm 1",
+        "--nesterov",
+        "--rho 0.5",
+        "--schedule cosine",
+        "--warmup 1",
+        "--class-weight balanced",
+        "--metrics f1",
+    ],
+)
+def test_what_belongs_to_a_run_cannot_be_changed(cli, option):
+    message = error_of(cli(f"train --resume run.safetensors {option}"))
+    assert f"{option.split()[0]} belongs to the run that --resume goes on with" in message
+
+
+def test_the_history_of_an_older_version_is_understood(cli):
+    cli("train --data digits --hidden --epochs 1 --quiet")
+    path = Path("runs/digits/history.json")
+    content = json.loads(path.read_text())
+    known = ("data", "target", "test_fraction", "epochs", "shuffle", "classes")
+    content["command_line"] = {key: content["command_line"][key] for key in known}
+    path.write_text(json.dumps(content))
+    assert cli("evaluate runs/digits/model.safetensors")[0] == 0
+    assert cli("train --resume runs/digits/run.safetensors --epochs 2 --quiet")[0] == 0
+    assert origin_of("runs/digits")["early_stopping"] is None
+
+
+def test_epochs_that_learn_nothing_are_worth_a_note(cli):
+    cli("train --data digits --hidden --epochs 2 --quiet --schedule cosine")
+    _, _, err = cli("train --resume runs/digits/run.safetensors --epochs 4 --quiet")
+    assert err.startswith("note: from epoch 3 on the learning rate is 0")
+
+
+# ---------------------------------------------------------------------- yes or no
+
+
+def test_evaluate_tells_how_well_each_question_is_answered(cli, traits):
+    data, network = load_digit_traits(), gpunn.load(traits)
+    said, so = network.predict_proba(data.test.X) > 0.5, data.test.y == 1
+    code, out, _ = cli("evaluate", traits)
+    assert code == 0
+    right = (said == so).all(axis=1)
+    assert f"accuracy  {100 * right.mean():.2f} % ({right.sum()} of 360 with every answer right)" in out
+    rows = dict(re.findall(r"^(even|prime|five or more|with a hole|mean) +(\d.*)$", out, re.M))
+    f1s = []
+    for j, name in enumerate(TRAITS):
+        both = (said[:, j] & so[:, j]).sum()
+        precision, recall = both / said[:, j].sum(), both / so[:, j].sum()
+        f1s.append(2 * precision * recall / (precision + recall))
+        accuracy = (said[:, j] == so[:, j]).mean()
+        expected = [str(so[:, j].sum()), f"{100 * accuracy:.2f}", "%"]
+        expected += [f"{number:.4f}" for number in (precision, recall, f1s[-1])]
+        assert rows[name].split() == expected
+    assert rows["mean"].split()[-1] == f"{np.mean(f1s):.4f}"
+
+
+def test_answers_are_counted_alike_under_another_loss(cli, traits):
+    usual = cli("evaluate", traits)[1].splitlines()
+    other = cli("evaluate", traits, "--loss", "mse")[1].splitlines()
+    assert other[1].endswith("(mse)")
+    assert other[2:] == usual[2:]
+
+
+def test_predict_has_a_column_for_each_question(cli, traits):
+    X = load_digit_traits(test_fraction=0).train.X
+    chances = gpunn.load(traits).predict_proba(X)
+    _, out, _ = cli("predict", traits, "--data", "digit-traits")
+    header, *rows = csv.reader(io.StringIO(out))
+    assert header == TRAITS
+    assert (np.array(rows, int) == (chances > 0.5)).all()
+    _, out, _ = cli("predict", traits, "--data", "digit-traits", "--proba")
+    header, *rows = csv.reader(io.StringIO(out))
+    assert header == TRAITS
+    assert (np.array(rows, np.float32) == chances).all()
+    cli("predict", traits, "--data", "digit-traits", "--output", "answers.npy")
+    assert (np.load("answers.npy") == (chances > 0.5)).all()
+
+
+def test_info_and_program_of_a_network_that_answers(cli, traits):
+    _, out, _ = cli("info", "runs/digit-traits/run.safetensors")
+    assert "predicts  yes or no: even, prime, five or more, with a hole" in out
+    network = gpunn.load(traits)
+    expected = f"{network.program('binary_cross_entropy', 'adam', targets='dense')}\n"
+    assert cli("program", traits)[1] == expected
+    assert cli("program --data digit-traits --hidden 16")[1] == expected
+
+
+def test_info_tells_of_the_schedule_and_of_what_looks_on(cli):
+    cli("train --data digits --hidden --epochs 1 --quiet --schedule step:3 --early-stopping 4")
+    _, out, _ = cli("info runs/digits/run.safetensors")
+    assert "schedule  times 0.1 every 3 epochs" in out
+    assert "watching  stops after 4 epochs without a lower val_loss" in out
+    assert re.search(r"tensorboard +tensorboardX ", cli("info")[1])
+
+
+def test_columns_of_0_and_1_are_answers_only_when_the_loss_says_so(cli, points):
+    _, out, err = cli("train --data tags.npz --epochs 1")
+    assert "3 target(s)" in out
+    assert "--loss binary_cross_entropy makes each column a yes or no" in err
+    _, out, err = cli("train --data tags.npz --epochs 40 --lr 0.05 --loss binary_cross_entropy")
+    assert "yes or no: output 0, output 1, output 2" in out
+    assert "note" not in err
+    assert float(re.search(r"test examples: ([\d.]+) %", out)[1]) > 80
+
+
+def test_one_column_of_0_and_1_is_one_answer(cli, points):
+    cli(
+        "train --data one.npz --epochs 40 --lr 0.05 --loss binary_cross_entropy --class-weight balanced --quiet"
+    )
+    model = "runs/one/model.safetensors"
+    assert gpunn.load(model).output_shape == (1,)
+    _, out, _ = cli("evaluate", model)
+    assert re.search(r"^accuracy .* of 12 right\)$", out, re.M)
+    assert re.search(r"^answer +\d", out, re.M)
+    assert "mean" not in out
+    assert cli("predict", model, "--data", "one.npz")[1].split()[:1] == ["answer"]
+
+
+def test_chances_between_0_and_1_are_learnt_as_numbers(cli, points):
+    code, out, _ = cli("train --data chances.npz --epochs 3 --loss binary_cross_entropy")
+    assert (code, "R²" in out, "accuracy" in out) == (0, True, False)
+    assert "R²" in cli("evaluate runs/chances/model.safetensors")[1]
+
+
+@pytest.mark.parametrize("data", ["digits", "classes.npz"])
+def test_classes_can_be_learnt_with_sigmoid_outputs_too(cli, points, data):
+    command = (
+        "train --epochs 30 --lr 0.01 --loss binary_cross_entropy --class-weight balanced --quiet --out r"
+    )
+    code, out, _ = cli(command, "--data", data)
+    assert code == 0
+    assert float(re.search(r"accuracy on the .* test examples: ([\d.]+) %", out)[1]) > 80
+    saved = gpunn.load("r/model.safetensors")
+    assert (saved.layers[-1].activation, saved.output_shape[0] > 2) == ("sigmoid", True)
+    _, out, _ = cli("evaluate r/model.safetensors")
+    assert "most often taken for" in out
+    named = {"digits": set("0123456789"), "classes.npz": set("567")}[data]
+    assert set(cli("predict r/model.safetensors --data", data)[1].split()[1:]) <= named
+
+
+def test_balanced_classes_weigh_the_same_in_one_hot_rows_too(cli, points):
+    command = "train --data classes.npz --loss mse --epochs 2 --quiet --hidden --test-fraction 0"
+    assert "numbers" in error_of(cli(f"{command} --class-weight balanced"))
+    command = command.replace("classes.npz", "digits")
+    assert cli(f"{command} --class-weight balanced")[0] == 0
+    digits = load("digits", test_fraction=0).train
+    weights = len(digits.y) / (10 * np.bincount(digits.y))
+    network = gpunn.Sequential([gpunn.Dense(10, "sigmoid")], input_shape=64, seed=0)
+    network.fit(
+        digits.X,
+        np.eye(10)[digits.y],
+        loss="mse",
+        optimizer="adam",
+        epochs=2,
+        sample_weight=weights[digits.y],
+        verbose=0,
+    )
+    assert gpunn.load("runs/digits/model.safetensors").theta.tobytes() == network.theta.tobytes()
+
+
+def test_a_library_network_of_answers_is_told_by_its_loss(cli, points):
+    with np.load("tags.npz") as arrays:
+        X, y = arrays["X"], arrays["y"]
+    network = gpunn.Sequential([gpunn.Dense(3)], input_shape=2, seed=0)
+    network.fit(X, y, loss="binary_cross_entropy", optimizer="adam", epochs=3, verbose=0)
+    network.save("net.safetensors")
+    found = network.evaluate(X, y, metrics=("accuracy", "f1"))
+    _, out, _ = cli("evaluate net.safetensors --data tags.npz --split all")
+    assert f"accuracy  {100 * found['accuracy']:.2f} %" in out
+    assert re.search(rf"^mean .* {found['f1']:.4f}$", out, re.M)
+    np.savez("new.npz", X=X)
+    _, out, _ = cli("predict net.safetensors --data new.npz")
+    header, *rows = csv.reader(io.StringIO(out))
+    assert header == ["output 0", "output 1", "output 2"]
+    assert (np.array(rows, int) == (network.predict(X) > 0)).all()
+
+
+@pytest.mark.parametrize("data", ["digits", "numbers.npz"])
+def test_answers_are_needed_where_a_network_gives_some(cli, traits, points, data):
+    np.savez("numbers.npz", X=np.zeros((2, 64)), y=np.full((2, 4), 0.5))
+    message = error_of(cli("evaluate", traits, "--data", data, "--split", "all"))
+    assert "expected 0 (no) or 1 (yes) for each of even, prime" in message
+
+
+def test_numbers_have_r_squared_and_what_else_is_asked_for(cli, points):
+    code, out, err = cli("train --data numbers.npz --epochs 2 --metrics mae --hidden")
+    assert code == 0
+    assert re.match(r"epoch 1/2  loss .*  r2 .*  mae .*  val_loss .*  val_r2 .*  val_mae .*  lr 0.001  ", err)
+    data = load("numbers.npz").test
+    found = gpunn.load("runs/numbers/model.safetensors").evaluate(data.X, data.y, metrics=("r2", "mae"))
+    assert f"R² {found['r2']:.4f}, mae {found['mae']:.4f}" in out
+    assert f"R²        {found['r2']:.4f}" in cli("evaluate runs/numbers/model.safetensors")[1]
+
+
+def test_program_prints_dropout_clipping_and_schedule(cli):
+    _, out, _ = cli("program --dropout 0.3 --clip-norm 1 --schedule step:10 --warmup 3 --optimizer adamw")
+    network = gpunn.Sequential(
+        [gpunn.Dense(128, "relu"), gpunn.Dropout(0.3), gpunn.Dense(10)], input_shape=784, seed=0
+    )
+    optimizer = gpunn.AdamW(clip_norm=1, schedule=gpunn.Warmup(3, gpunn.StepDecay(10)))
+    table, rates = out.rsplit("\n", 2)[:2]
+    assert table == str(network.program("cross_entropy", optimizer))
+    assert {"dropout", "clipping", "schedule"} <= set(re.findall(r"\w+", table))
+    assert rates == "rates: the learning rate 0.001 rises for 3 epochs, then times 0.1 every 10 epochs"
+
+
+# ---------------------------------------------------------------------- what is wrong
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--dropout 1.5", "--dropout is 1.5, expected at least 0 and below 1"),
+        ("--dropout nan", "--dropout is nan"),
+        ("--dropout 0.5 --hidden", "--dropout comes after hidden layers"),
+        ("--schedule cosin", "unknown --schedule 'cosin': did you mean 'cosine'?"),
+        ("--schedule step", "--schedule step has no number; expected step:EVERY[:FACTOR], such as step:10"),
+        ("--schedule step:1:1:1", "--schedule step:1:1:1 has 3 numbers"),
+        ("--schedule step:x", "--schedule step:x: 'x' is no number"),
+        ("--schedule exponential:2", "--schedule exponential:2: Exponential: rate is 2.0"),
+        ("--warmup 30", "--warmup is 30, expected at least 0 and fewer than the 30 epochs"),
+        ("--warmup -1", "--warmup is -1"),
+        ("--early-stopping --test-fraction 0", "--early-stopping watches val_loss"),
+        ("--reduce-on-plateau --test-fraction 0", "give a --test-fraction above 0"),
+        ("--early-stopping -1", "--early-stopping is -1, expected a whole number of at least 0"),
+        ("--checkpoint-every -1", "--checkpoint-every is -1"),
+        ("--keep 2", "--keep says how many of the runs of --checkpoint-every are kept"),
+        ("--class-weight balance", "unknown --class-weight 'balance': did you mean 'balanced'?"),
+        ("--nesterov", "Adam has no --nesterov"),
+        ("--nesterov --optimizer sgd", "--nesterov needs a --momentum above 0"),
+        ("--rho 0.5", "Adam has no --rho"),
+        ("--weight-decay -1", "weight_decay is -1.0, expected at least 0"),
+        ("--clip-norm 0", "clip_norm is 0.0, expected more than 0"),
+        ("--metrics acuracy", "unknown metric 'acuracy': did you mean 'accuracy'?"),
+        ("--metrics r2", "metric 'r2' is about numbers, the targets are class labels"),
+    ],
+)
+def test_a_wrong_option_is_one_line_that_says_what_to_do(cli, options, message):
+    assert message in error_of(cli(f"train --data digits {options}"))
+    assert list(Path().iterdir()) == []
+
+
+def test_class_weights_mean_nothing_for_numbers(cli, points):
+    message = error_of(cli("train --data numbers.npz --class-weight balanced"))
+    assert "--class-weight is about classes, or answers of yes or no" in message
