@@ -131,6 +131,20 @@ class Sequential:
         dtype: str = "float32",
         seed: int | None = None,
     ) -> None:
+        self._build(layers, input_shape, device, dtype, seed)
+        for i, (key, window) in enumerate(self.layout.windows.items()):
+            initializer = self._initializers[key]
+            self.parameters[key] = initialize(initializer, window.shape, (self.seed, 0, i))
+
+    def _build(
+        self,
+        layers: Sequence[Layer],
+        input_shape: int | Sequence[int],
+        device: str,
+        dtype: str,
+        seed: int | None,
+    ) -> None:
+        """Everything but the first values of the parameters, which a loaded network has no use for."""
         self.model = Model(_layers(layers), _shape(input_shape), _dtype(dtype))
         self.seed = _seed(seed)
         self.device = device
@@ -147,9 +161,7 @@ class Sequential:
             key: theta[w.offset : w.offset + w.size].reshape(w.shape) for key, w in layout.windows.items()
         }
         self.parameters = Parameters(windows, self.backend.assign)
-        for i, (key, window) in enumerate(layout.windows.items()):
-            drawn = initialize(program.initializers[key], window.shape, (self.seed, 0, i))
-            self.parameters[key] = drawn
+        self._initializers = program.initializers
         #: The running sums of evaluation, beside the Θ that they are about.
         self._sums: Memory = {"theta": theta}
         self._runners: OrderedDict[Hashable, Runner] = OrderedDict()
@@ -211,7 +223,7 @@ class Sequential:
         device: str = "cpu",
         fits: Callable[[str, tuple[int, ...], str], Any] | None = None,
     ) -> Sequential:
-        """Build a network from :meth:`config`, with parameters drawn anew.
+        """Build a network from :meth:`config`, with parameters drawn anew, or zero where ``fits`` is given.
 
         ``fits`` is called with each parameter's key, shape and dtype before any memory is taken; it raises
         where a file does not hold such a parameter.
@@ -221,7 +233,12 @@ class Sequential:
             model = Model(_layers(layers), _shape(config["input_shape"]), _dtype(config["dtype"]))
             for key, window in model.forward(1).lay_out_parameters().windows.items():
                 fits(key, window.shape, model.dtype)
-        network = cls(layers, config["input_shape"], device, config["dtype"], config["seed"])
+        start = (layers, config["input_shape"], device, config["dtype"], config["seed"])
+        if fits is None:
+            network = cls(*start)
+        else:
+            network = cls.__new__(cls)
+            network._build(*start)
         if config.get("loss") is not None:
             network.loss = loss_named(config["loss"]).name
         return network
@@ -695,12 +712,12 @@ def _shape(input_shape: Any) -> tuple[int, ...]:
 
 
 def _dtype(dtype: Any) -> str:
-    try:
-        name = str(np.dtype(dtype).name)
-    except TypeError:
-        name = str(dtype)
-    if dtype is None:
-        name = "None"
+    name = str(dtype)
+    if dtype is not None and not isinstance(dtype, str):
+        try:
+            name = str(np.dtype(dtype).name)
+        except TypeError:
+            pass
     if name not in ("float32", "float64"):
         raise unknown_name("dtype", name, ("float32", "float64"))
     return name

@@ -234,3 +234,18 @@ def test_drawing_leaves_pyplot_alone():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "False"]
+
+
+@pytest.mark.parametrize("title", ["short", "a network with a very long name - " * 4])
+def test_a_title_stays_inside_the_picture(title):
+    figure = learning_curves(history(), title=title)
+    width = figure.get_size_inches()[0] * figure.dpi
+    assert figure.texts[0].get_window_extent().x1 <= width
+
+
+@pytest.mark.parametrize("scale", [1e-5, 1.0, 1e8])
+def test_the_name_of_the_axis_stays_inside_the_picture(scale):
+    losses = [{"epoch": n, "loss": scale * (2 - n / 3)} for n in (1, 2, 3)]
+    axes = learning_curves(History(losses)).axes[0]
+    axes.figure.canvas.draw()
+    assert axes.yaxis.label.get_window_extent().x0 >= 0
