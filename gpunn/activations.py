@@ -2,7 +2,7 @@
 
 These few lines are the definition that all backends follow: arithmetic and ``math`` alone, so that compiled
 backends compile the scalar functions themselves, at float32 too. The NumPy backend keeps an array twin of
-each (``backends/numpy_sigma.py``). A new activation of gpunn's own is one row of :data:`ACTIVATIONS` here and
+each (``backends/numpy/sigma.py``). A new activation of gpunn's own is one row of :data:`ACTIVATIONS` here and
 one twin there; from outside, :func:`register_activation` takes the scalar functions and needs no twin.
 
 Every σ is finite for every finite z, lets NaN through, and is within 4 ULP of the exact value, in its tails

@@ -7,6 +7,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -714,10 +715,8 @@ def _shape(input_shape: Any) -> tuple[int, ...]:
 def _dtype(dtype: Any) -> str:
     name = str(dtype)
     if dtype is not None and not isinstance(dtype, str):
-        try:
+        with suppress(TypeError):
             name = str(np.dtype(dtype).name)
-        except TypeError:
-            pass
     if name not in ("float32", "float64"):
         raise unknown_name("dtype", name, ("float32", "float64"))
     return name

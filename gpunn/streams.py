@@ -9,7 +9,7 @@ import numpy as np
 
 from .errors import ArgumentError, DataError, whole_number
 
-__all__ = ["Stream", "stream_of"]
+__all__ = ["Stream", "is_pair", "stream_of"]
 
 
 class Stream:
@@ -105,3 +105,19 @@ def stream_of(X: Any, y: Any, steps: int | None = None) -> Stream | None:
     if steps is not None:
         raise ArgumentError("steps_per_epoch is for an iterable of batches; arrays have n / batch_size steps")
     return None
+
+
+def is_pair(data: Any, dimensions: int) -> bool:
+    """Whether that is (X, y), and not two batches (x, y); one example has that many dimensions."""
+
+    def is_batch(part: Any) -> bool:
+        if not isinstance(part, (tuple, list)) or len(part) not in (2, 3):
+            return False
+        try:
+            return np.ndim(part[0]) > dimensions
+        except ValueError:  # A list that is no array.
+            return False
+
+    if not isinstance(data, (tuple, list)) or len(data) != 2 or all(map(is_batch, data)):
+        return False
+    return not (isinstance(data, list) and all(isinstance(part, tuple) for part in data))

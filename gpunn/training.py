@@ -17,11 +17,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from . import checkpoint, variants
+from . import checkpoint
 from .backends.base import Backend, Memory, Runner
 from .batches import Batches
 from .callbacks.base import Callback, as_callback
 from .device import backend_for
+from .engine import Engine, State
 from .errors import (
     ArgumentError,
     DataError,
@@ -36,13 +37,9 @@ from .history import History
 from .interrupt import Interrupt
 from .losses import Loss, loss_named
 from .metrics import Metric, metrics_named
-from .ops import HYPER
 from .optimizers import Optimizer, optimizer_from_config, optimizer_named
-from .philox import key_of
-from .program import Program
 from .progress import Progress
-from .slots import Role
-from .streams import Stream, stream_of
+from .streams import Stream, is_pair, stream_of
 from .variants import Model, Targets
 
 __all__ = ["History", "StepLoss", "Trainer"]
@@ -52,9 +49,6 @@ SLICE = 0.05
 
 #: Minibatches of a stream that are held, with a snapshot from before them.
 HELD = 32
-
-#: Step variants (batch sizes) kept ready to run.
-CACHED_RUNNERS = 8
 
 
 class Network(Protocol):
@@ -179,17 +173,17 @@ class Trainer:
         self._pass: dict[str, Any] = {}
         self._order: Any = None
         self._steps = 0
-        self._runners: dict[tuple[Any, ...], Runner] = {}
-        self._metric_slots: dict[Targets, dict[str, str]] = {}
-        self._states: list[str] = []
-        self._memory: Memory = {"theta": network.memory["theta"]}
-        # Declared once, at the smallest size, to learn which slots persist; also raises here, not later,
-        # where loss and network do not fit together.
-        self._persistent(Targets(self.loss.takes_labels(self.network.outputs)))
-        self._backend.assign(self._memory["hyper"], self._first_hyper())
-        self._backend.assign(self._memory["first_bad"], np.array([-1]))
-        if "key" in self._memory:
-            self._backend.assign(self._memory["key"], key_of(self.seed))
+        # Raises here, not later, where loss and network do not fit together.
+        self._engine = Engine(
+            network.model,
+            network.backend,
+            network.memory["theta"],
+            self.loss,
+            self.optimizer,
+            self.metrics,
+            self.seed,
+            Targets(self.loss.takes_labels(network.outputs)),
+        )
 
     # ------------------------------------------------------------------ training
 
@@ -249,12 +243,12 @@ class Trainer:
         self.network.history = self.history
         last = self.epochs_done + epochs
         total = None if feed.batches is None else epochs * feed.batches.count
-        progress = Progress(epochs, total, verbose, done=self._position())
+        progress = Progress(epochs, total, verbose, done=self._engine.position)
 
         def moved(samples: int, loss: float, accuracy: float | None) -> None:
             progress.advance(samples, loss, accuracy)
             # After the last minibatch the epoch is neither open nor closed: nothing that could be resumed.
-            if feed.batches is None or self._position() < feed.batches.count:
+            if feed.batches is None or self._engine.position < feed.batches.count:
                 for callback in told:
                     callback.on_progress(self)
 
@@ -300,7 +294,7 @@ class Trainer:
         if data is None:
             return None
         names = ("validation X", "validation y")
-        if _is_pair(data, len(self.network.model.input_shape)):
+        if is_pair(data, len(self.network.model.input_shape)):
             validation = self.network._prepare(data[0], data[1], self.loss, names=names)
             validation.scan("fit")
             return lambda: [validation]
@@ -337,8 +331,8 @@ class Trainer:
             )
         self.network.loss = self.loss.name
         if self.optimizer.schedule is not None:
-            self._set_hyper("lr", float(self._rates(self.updates, 1, 0)[0]))
-        runner = self._runner(batches.count, batches.targets, gathered=False)
+            self._engine.set_hyper("lr", float(self._rates(self.updates, 1, 0)[0]))
+        runner = self._engine.runner(batches.count, batches.targets, gathered=False)
         marks = runner.program.marks
         runner.write(marks["x"], batches.data["X"])
         runner.write(marks["target"], batches.data["T"])
@@ -359,7 +353,7 @@ class Trainer:
                     f"it: call float() on it before the next step"
                 )
             batches.scan(f"step {number}")
-            cost = float(self._read("loss")[0])
+            cost = float(self._engine.read("loss")[0])
             if not np.isfinite(cost):
                 raise DivergenceError(
                     f"step {number}: the loss is {cost}; the weights are no longer usable: lower lr (now "
@@ -382,12 +376,12 @@ class Trainer:
     @property
     def updates(self) -> int:
         """How many updates were made, as the device counts them."""
-        return int(self._read("step")[0])
+        return self._engine.updates
 
     @property
     def lr(self) -> float:
         """The learning rate of the last update; without a schedule also that of the next."""
-        return float(self._read("hyper")[HYPER["lr"]])
+        return self._engine.hyper("lr")
 
     @property
     def lr_scale(self) -> float:
@@ -401,7 +395,7 @@ class Trainer:
             raise ArgumentError(f"lr_scale is {value!r}, expected a finite number above 0")
         self._lr_scale = float(value)
         if self.optimizer.schedule is None:
-            self._set_hyper("lr", self.optimizer.lr * self._lr_scale)
+            self._engine.set_hyper("lr", self.optimizer.lr * self._lr_scale)
 
     # ------------------------------------------------------------------ saving
 
@@ -424,13 +418,8 @@ class Trainer:
             "history": self.history.records,
         }
 
-    @property
-    def _saved(self) -> list[str]:
-        """The slots that last from step to step, Θ aside."""
-        return sorted(self._memory.keys() - {"theta", "grad"})
-
     def _state(self) -> dict[str, NDArray[Any]]:
-        return {name: self._read(name) for name in self._saved}
+        return {name: self._engine.read(name) for name in self._engine.saved}
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies (``copy.deepcopy``, ``pickle``) are runs of their own, with a network of their own."""
@@ -485,12 +474,12 @@ class Trainer:
             raise ArgumentError(f"lr_scale is {trainer._lr_scale}")
         trainer._pass = dict(config["pass"])
         if trainer._pass:
-            trainer._sums_of(Targets(trainer._pass["labels"] is True, trainer._pass["weighted"] is True))
+            trainer._engine.sums(Targets(trainer._pass["labels"] is True, trainer._pass["weighted"] is True))
         trainer.history.records = [dict(record) for record in config["history"]]
-        for name in trainer._saved:
-            array = trainer._memory[name]
-            trainer._backend.assign(array, state(name, tuple(array.shape), str(array.dtype)))
-        position = trainer._position()
+        for name in trainer._engine.saved:
+            array = trainer._engine.memory[name]
+            trainer.network.backend.assign(array, state(name, tuple(array.shape), str(array.dtype)))
+        position = trainer._engine.position
         if position or trainer._pass:
             count = whole_number("count", trainer._pass["count"], 1)
             if not 0 <= position < count:
@@ -500,10 +489,6 @@ class Trainer:
         return trainer
 
     # ------------------------------------------------------------------ inside
-
-    @property
-    def _backend(self) -> Backend:
-        return self.network.backend
 
     def _batches(
         self, X: Any, y: Any, sample_weight: Any, class_weight: Any, names: tuple[str, str] = ("X", "y")
@@ -525,45 +510,6 @@ class Trainer:
             )
         return _Feed(None, stream, False, class_weight)
 
-    def _declare(self, batch: int, targets: Targets, *, gathered: bool) -> Program:
-        return variants.training(
-            self.network.model,
-            self.loss,
-            self.optimizer,
-            batch,
-            metrics=self.metrics if gathered else (),
-            targets=targets,
-            gathered=gathered,
-        )
-
-    def _persistent(self, targets: Targets) -> None:
-        """Make the slots that last from step to step, for targets of that kind."""
-        program = variants.training(self.network.model, self.loss, self.optimizer, 1, targets=targets)
-        self._backend.prepared(program, self._memory, fused=False, keep_all=False)
-        states = {name for name, slot in program.slots.items() if slot.role is Role.STATE}
-        self._states = sorted(states & self._memory.keys())
-
-    def _first_hyper(self) -> NDArray[np.float64]:
-        hyper = np.zeros(len(HYPER))
-        for name, value in self.optimizer.hyper().items():
-            hyper[HYPER[name]] = value
-        return hyper
-
-    def _set_hyper(self, word: str, value: float) -> None:
-        hyper = self._read("hyper")
-        hyper[HYPER[word]] = value
-        self._backend.assign(self._memory["hyper"], hyper)
-
-    def _sums_of(self, targets: Targets) -> dict[str, str]:
-        """The slot of each metric's sum for targets of that kind, in memory."""
-        if targets not in self._metric_slots:
-            program = self._declare(1, targets, gathered=True)
-            self._backend.prepared(program, self._memory, fused=False, keep_all=False)
-            self._metric_slots[targets] = {
-                metric.name: program.marks[f"metric.{metric.name}"] for metric in self.metrics
-            }
-        return self._metric_slots[targets]
-
     def _rates(self, first: int, steps: int, in_epoch: int, start: int = 0) -> NDArray[np.float64]:
         """The learning rates of ``steps`` updates of the epoch from ``start`` on; ``first`` began it."""
         schedule = self.optimizer.schedule
@@ -576,32 +522,17 @@ class Trainer:
         lr = self.optimizer.lr * self._lr_scale
         return schedule.rates(lr, self.epochs_done, first, steps, in_epoch or 1, start)
 
-    def _runner(self, batch: int, targets: Targets, *, gathered: bool) -> Runner:
-        key = (batch, targets, gathered)
-        if key not in self._runners:
-            while len(self._runners) >= CACHED_RUNNERS:
-                del self._runners[next(iter(self._runners))]
-            program = self._declare(batch, targets, gathered=gathered)
-            self._runners[key] = self._backend.load(program, self._memory)
-        return self._runners[key]
-
-    def _read(self, slot: str) -> NDArray[Any]:
-        return self._backend.download(self._memory[slot])
-
-    def _position(self) -> int:
-        return int(self._read("cursor")[0])
-
     def _begin(self, batches: Batches, shuffle: bool) -> NDArray[Any]:
         """Start an epoch, or check that these data are those of the epoch that was stopped."""
         labels, weighted = batches.targets.labels, batches.targets.weighted
         now = {"count": batches.count, "shuffle": bool(shuffle), "labels": labels, "weighted": weighted}
         now["fingerprint"] = batches.fingerprint()
         self._prepare_pass(batches.targets)
-        if self._position() == 0:
+        if self._engine.position == 0:
             self._pass = {**now, "seconds": 0.0}
         elif {key: self._pass.get(key) for key in now} != now:
             raise ArgumentError(
-                f"epoch {self.epochs_done + 1} was stopped after {self._position()} of "
+                f"epoch {self.epochs_done + 1} was stopped after {self._engine.position} of "
                 f"{_described(self._pass)}; to go on, give the same data and shuffle, got {_described(now)}"
             )
         if not shuffle:
@@ -613,10 +544,9 @@ class Trainer:
         if self.updates == 0:
             self._warn_of_zeros()
         self.network.loss = self.loss.name
-        sums = self._sums_of(targets)
-        if self._position() == 0:
-            for name in ("loss_sum", *set(sums.values())):
-                self._backend.assign(self._memory[name], np.zeros(self._memory[name].shape))
+        sums = self._engine.sums(targets)
+        if self._engine.position == 0:
+            self._engine.clear({"loss_sum", *sums.values()})
 
     def _warn_of_zeros(self) -> None:
         """Units that start alike stay alike: all-zero weights make every hidden layer one unit wide."""
@@ -633,7 +563,7 @@ class Trainer:
         self, feed: _Feed, limit: int | None, progress: Callable[[int, float, float | None], None]
     ) -> dict[str, Any]:
         order = None if feed.batches is None else self._begin(feed.batches, feed.shuffle)
-        kept = self._keep()
+        kept = self._engine.state()
         steps_before, epochs_before = self.updates, self.epochs_done
         with Interrupt() as interrupt:
             try:
@@ -643,13 +573,13 @@ class Trainer:
                     whole = self._stream(feed, kept, limit, progress, interrupt)
                 record = self._record()
                 if whole:
-                    self._backend.assign(self._memory["cursor"], np.zeros(1))
+                    self._engine.rewind()
                     self.epochs_done = epochs_before + 1
                 else:
                     record["partial"] = True
             except KeyboardInterrupt:
                 # A second Ctrl-C came in the middle of something: this call never happened.
-                self._restore(kept)
+                self._engine.restore(kept)
                 self.epochs_done = epochs_before
                 raise
             finally:
@@ -660,67 +590,64 @@ class Trainer:
             raise KeyboardInterrupt
         return record
 
-    def _keep(self) -> dict[str, Any]:
-        return {name: self._backend.copy(self._memory[name]) for name in (*self._saved, "theta")}
-
     def _minibatches(
         self,
         batches: Batches,
         order: NDArray[Any],
-        kept: Mapping[str, Any],
+        kept: State,
         limit: int | None,
         progress: Callable[[int, float, float | None], None],
         interrupt: Interrupt,
     ) -> bool:
         """Run minibatches to the end of the epoch (then True), to the limit, or to Ctrl-C."""
         if self._order is None or len(order) != len(self._order):
-            self._order = self._backend.zeros(order.shape, "int64")
-        self._backend.assign(self._order, order)
+            self._order = self.network.backend.zeros(order.shape, "int64")
+        self.network.backend.assign(self._order, order)
         data = {"perm": self._order, **batches.data}
-        position, count, chunk = self._position(), batches.count, 1
+        position, count, chunk = self._engine.position, batches.count, 1
         if self.optimizer.schedule is not None:
             in_epoch = -(-count // self.batch_size)
             first = self.updates - position // self.batch_size
-            self._set_hyper("first_step", first)
-            data["rates"] = self._backend.upload(self._rates(first, in_epoch, in_epoch), "float64")
+            self._engine.set_hyper("first_step", first)
+            data["rates"] = self.network.backend.upload(self._rates(first, in_epoch, in_epoch), "float64")
 
         scale = self._lr_scale
 
         def again(number: int, keep_all: bool) -> Runner:
-            rows = min(self.batch_size, batches.count - self._position())
-            return self._ready(rows, batches.targets, data, keep_all)
+            rows = min(self.batch_size, batches.count - self._engine.position)
+            return self._engine.bound(rows, batches.targets, data, keep_all=keep_all)
 
         bound: Runner | None = None
         while position < count and limit != 0 and not interrupt.requested:
             full = (count - position) // self.batch_size
             steps = min(full or 1, chunk, limit if limit is not None else chunk)
             rows = self.batch_size if full else count - position
-            runner = self._runner(rows, batches.targets, gathered=True)
+            runner = self._engine.runner(rows, batches.targets)
             if runner is not bound:
                 runner.bind(**data)
                 bound = runner
             tick = time.perf_counter()
             runner.run(steps)
-            moved, position = self._position() - position, self._position()
+            moved, position = self._engine.position - position, self._engine.position
             seconds = time.perf_counter() - tick
             self._pass["seconds"] += seconds
             self._pass["samples"] = position
             chunk = _next_chunk(steps, seconds)
             limit = None if limit is None else limit - steps
-            if int(self._read("first_bad")[0]) >= 0:
+            if self._engine.bad_loss:
                 self._diverged(again, [batches], kept, kept)
             progress(moved, *self._running_means())
             if "rates" in data and scale != self._lr_scale:  # A callback has changed it.
-                data["rates"] = self._backend.upload(self._rates(first, in_epoch, in_epoch), "float64")
+                data["rates"] = self.network.backend.upload(self._rates(first, in_epoch, in_epoch), "float64")
                 bound, scale = None, self._lr_scale
-        if not self._all_finite():
+        if not self._engine.all_finite():
             self._diverged(again, [batches], kept, kept)
         return position == count
 
     def _stream(
         self,
         feed: _Feed,
-        kept: Mapping[str, Any],
+        kept: State,
         limit: int | None,
         progress: Callable[[int, float, float | None], None],
         interrupt: Interrupt,
@@ -730,9 +657,9 @@ class Trainer:
         The last few are held, with a snapshot from before them, so that divergence can be explained.
         """
         assert feed.stream is not None
-        if self._position():
+        if self._engine.position:
             raise ArgumentError(
-                f"epoch {self.epochs_done + 1} was stopped after {self._position()} of "
+                f"epoch {self.epochs_done + 1} was stopped after {self._engine.position} of "
                 f"{_described(self._pass)}: go on with these data first"
             )
         first, in_epoch, number = self.updates, len(feed.stream), 0
@@ -742,10 +669,10 @@ class Trainer:
 
         def again(number: int, keep_all: bool) -> Runner:
             batches, data = held[number]
-            self._backend.assign(self._memory["cursor"], np.zeros(1))
+            self._engine.rewind()
             if "rates" in data:
-                self._set_hyper("first_step", self.updates)
-            return self._ready(batches.count, batches.targets, data, keep_all)
+                self._engine.set_hyper("first_step", self.updates)
+            return self._engine.bound(batches.count, batches.targets, data, keep_all=keep_all)
 
         def explain() -> None:
             # The newest first: it is to blame, even where a generator fills one buffer again and again.
@@ -762,24 +689,24 @@ class Trainer:
                     "seconds": 0.0,
                     "samples": 0,
                 }
-                kept = snapshot = self._keep()
+                kept = snapshot = self._engine.state()
             tick = time.perf_counter()
-            data = {"perm": self._backend.upload(np.arange(batches.count), "int64"), **batches.data}
+            data = {"perm": self.network.backend.upload(np.arange(batches.count), "int64"), **batches.data}
             if self.optimizer.schedule is not None:
                 rate = self._rates(first, 1, in_epoch, number)
-                self._set_hyper("first_step", first + number)
-                data["rates"] = self._backend.upload(rate, "float64")
+                self._engine.set_hyper("first_step", first + number)
+                data["rates"] = self.network.backend.upload(rate, "float64")
             if len(held) == HELD:
-                if not self._all_finite():
+                if not self._engine.all_finite():
                     explain()
-                held, snapshot = [], self._keep()
+                held, snapshot = [], self._engine.state()
             held.append((batches, data))
-            runner = self._runner(batches.count, batches.targets, gathered=True)
+            runner = self._engine.runner(batches.count, batches.targets)
             runner.bind(**data)
             runner.run()
             runner.release()
-            self._backend.assign(self._memory["cursor"], np.zeros(1))
-            if int(self._read("first_bad")[0]) >= 0:
+            self._engine.rewind()
+            if self._engine.bad_loss:
                 explain()
             number, moved = number + 1, moved + batches.count
             self._pass["seconds"] += time.perf_counter() - tick
@@ -789,7 +716,7 @@ class Trainer:
                 moved, told = 0, time.perf_counter()
             if interrupt.requested:
                 break
-        if not self._all_finite():
+        if not self._engine.all_finite():
             explain()
         progress(moved, *self._running_means())
         return not interrupt.requested
@@ -812,7 +739,7 @@ class Trainer:
             yield batches
 
     def _running_means(self) -> tuple[float, float | None]:
-        total = self._read("loss_sum")
+        total = self._engine.read("loss_sum")
         accuracy = None
         for metric in self.metrics:
             if metric.name == "accuracy":
@@ -821,10 +748,12 @@ class Trainer:
 
     def _measured(self, metric: Metric) -> Any:
         targets = Targets(self._pass["labels"], self._pass["weighted"])
-        return _plain(metric.finish(self._read(self._sums_of(targets)[metric.name]), self._pass["samples"]))
+        return _plain(
+            metric.finish(self._engine.read(self._engine.sums(targets)[metric.name]), self._pass["samples"])
+        )
 
     def _record(self) -> dict[str, Any]:
-        total = self._read("loss_sum")
+        total = self._engine.read("loss_sum")
         mass = float(total[1]) or 1.0
         record: dict[str, Any] = {"epoch": self.epochs_done + 1, "loss": float(total[0] / mass)}
         if self.optimizer.has_penalty:
@@ -834,16 +763,12 @@ class Trainer:
         about = {"lr": self.lr, "seconds": self._pass["seconds"], "samples": self._pass["samples"]}
         return record | about | {"updates": self.updates}
 
-    def _restore(self, kept: Mapping[str, Any]) -> None:
-        for name, values in kept.items():
-            self._backend.assign(self._memory[name], values)
-
     def _diverged(
         self,
         replay: Callable[[int, bool], Runner],
         seen: Sequence[Batches],
-        before: Mapping[str, Any],
-        kept: Mapping[str, Any],
+        before: State,
+        kept: State,
     ) -> None:
         """Find the op that first gave a value that is not finite; put the last good weights back; raise.
 
@@ -856,48 +781,18 @@ class Trainer:
         before, kept : mapping
             The state before these steps, and the one to put back.
         """
-        steps = self.updates
-        self._restore(kept)
+        made = self.updates
+        self._engine.restore(kept)
         for batches in seen:
             batches.scan("training")
-        self._restore(before)
-        steps -= self.updates
-        good = 0
-        while good < steps - 1:
-            replay(good, False).run()
-            if not self._all_finite():
-                break
-            good += 1
-        self._restore(before)
-        for number in range(good):
-            replay(number, False).run()
-        step, runner = self.updates + 1, replay(good, True)
-        found = "no op when its step is run again"
-        for position, op in enumerate(runner.program.ops):
-            runner.step_op(position)
-            if any(s and not np.isfinite(runner.read(s)).all() for s in op.outs):
-                found = f"{op.label}: {op.name} gives {runner.program.formula(op)}, which is not finite"
-                break
-        self._restore(kept)
+        self._engine.restore(before)
+        step, found = self._engine.find_bad_op(before, made - self.updates, replay)
+        self._engine.restore(kept)
         raise DivergenceError(
             f"training diverged at step {step} (epoch {self.epochs_done + 1}): {found}. "
             f"The last good weights are back. Lower lr (now {self.lr:g}), scale the inputs, or "
             f"start from smaller weights"
         )
-
-    def _all_finite(self) -> bool:
-        """Whether Θ, the optimiser's state and the last cost are finite."""
-        arrays = (self._memory[name] for name in ("theta", "loss", *self._states))
-        return all(self._backend.all_finite(array) for array in arrays)
-
-    def _ready(self, rows: int, targets: Targets, data: Mapping[str, Any], keep_all: bool) -> Runner:
-        if keep_all:
-            program = self._declare(rows, targets, gathered=True)
-            runner = self._backend.load(program, self._memory, keep_all=True)
-        else:
-            runner = self._runner(rows, targets, gathered=True)
-        runner.bind(**data)
-        return runner
 
 
 @dataclass(frozen=True)
@@ -908,22 +803,6 @@ class _Feed:
     stream: Stream | None
     shuffle: bool
     class_weight: Any
-
-
-def _is_pair(data: Any, dimensions: int) -> bool:
-    """Whether that is (X, y), and not two batches (x, y); one example has that many dimensions."""
-
-    def is_batch(part: Any) -> bool:
-        if not isinstance(part, (tuple, list)) or len(part) not in (2, 3):
-            return False
-        try:
-            return np.ndim(part[0]) > dimensions
-        except ValueError:  # A list that is no array.
-            return False
-
-    if not isinstance(data, (tuple, list)) or len(data) != 2 or all(map(is_batch, data)):
-        return False
-    return not (isinstance(data, list) and all(isinstance(part, tuple) for part in data))
 
 
 def _plain(value: Any) -> Any:

@@ -327,8 +327,11 @@ ATTRIBUTES = {
     "activate_grad": [{"sigma": name} for name in SIGMA],
     "weight_penalty": [{"weights": 0}, {"weights": 17}],
     **{
-        name: [{"weights": 0}, *({"weights": 17, "terms": (t,)} for t in ("l1", "l2", "decay", "clip"))]
-        + [{"weights": 17, "terms": ("l1", "l2", "decay", "clip")}]
+        name: [
+            {"weights": 0},
+            *({"weights": 17, "terms": terms} for terms in (("l1",), ("l2",), ("decay",), ("clip",))),
+            {"weights": 17, "terms": ("l1", "l2", "decay", "clip")},
+        ]
         for name in ("sgd", "momentum", "nesterov", "adam", "rmsprop", "adagrad")
     },
     "count_top_k": [{"k": 1}, {"k": 3}],

@@ -14,8 +14,8 @@ import pytest
 
 import gpunn
 from gpunn.activations import ACTIVATIONS, register_activation
-from gpunn.backends import numpy_sigma
-from gpunn.backends.numpy_sigma import BLOCK, SIGMA, SIGMA_PRIME
+from gpunn.backends.numpy import sigma as numpy_sigma
+from gpunn.backends.numpy.sigma import BLOCK, SIGMA, SIGMA_PRIME
 from gpunn.cli import main
 from gpunn.device import backend_for
 from gpunn.program import Program

@@ -11,7 +11,7 @@ from references import philox_word
 
 import gpunn
 from gpunn import philox as generator
-from gpunn.backends import numpy as kernels
+from gpunn.backends.numpy import forward as kernels
 from gpunn.losses import loss_named
 from gpunn.philox import BLOCK, keep, key_of, philox, threshold
 from gpunn.slots import Role
@@ -427,7 +427,7 @@ def test_a_stream_of_batches_draws_the_masks_of_its_steps(start):
 
 def test_steps_beyond_the_first_word_have_masks_of_their_own(start):
     trainer = start(*TWO, **PLAIN)
-    trainer._backend.assign(trainer._memory["step"], np.array([2**32 - 1]))
+    trainer._engine.write("step", np.array([2**32 - 1]))
     rows = [np.arange(5), np.arange(5, 10)]
     expected = by_hand(trainer.network, enumerate(rows, 2**32 - 1))
     for part in rows:

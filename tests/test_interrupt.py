@@ -385,7 +385,7 @@ def test_a_program_that_gets_a_real_ctrl_c_can_go_on(verbose):
 
 def test_a_step_that_ctrl_c_meets_is_made_whole(start, monkeypatch):
     trainer, expected = start(), start()
-    first = trainer._runner(
+    first = trainer._engine.runner(
         BATCH, trainer._batches(X[:BATCH], LABELS[:BATCH], None, None).targets, gathered=False
     )
     run = first.run
@@ -411,7 +411,7 @@ def test_a_second_ctrl_c_within_a_minibatch_undoes_the_call(start, monkeypatch, 
     for each in (trainer, expected):
         each.epoch(X, LABELS, steps=1)
     monkeypatch.setattr(training, "_next_chunk", lambda steps, seconds: 1)
-    trainer._runners.clear()
+    trainer._engine._runners.clear()
     kernel, calls = backend.KERNELS[op], []
 
     def pressed_twice(*args, **kwargs):

@@ -75,13 +75,13 @@ def test_the_wheel_carries_the_kernels_their_sources_and_the_type_marker(wheel):
         "gpunn/kernels/probe.cuh",
         "gpunn/py.typed",
     } <= names
-    assert {"gpunn/layers/dense.py", "gpunn/backends/numpy.py", "gpunn/data/idx.py"} <= names
+    assert {"gpunn/layers/dense.py", "gpunn/backends/numpy/runner.py", "gpunn/data/idx.py"} <= names
 
 
 def test_the_wheel_carries_every_module(checkout, wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     modules = {path.relative_to(checkout).as_posix() for path in (checkout / "gpunn").rglob("*.py")}
-    assert {"gpunn/layers/dropout.py", "gpunn/backends/numpy_sigma.py", "gpunn/data/encode.py"} <= modules
+    assert {"gpunn/layers/dropout.py", "gpunn/backends/numpy/sigma.py", "gpunn/data/encode.py"} <= modules
     assert modules - names == set()
 
 

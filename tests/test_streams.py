@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import gpunn
-from gpunn import training
+from gpunn import engine, training
 from gpunn.streams import Stream
 from gpunn.training import HELD
 
@@ -132,7 +132,7 @@ def test_batches_of_any_size_come_whole_whatever_the_batch_size(start, batch_siz
 
 def test_batches_of_more_sizes_than_programs_are_kept(start):
     batches = [(X[:n], LABELS[:n]) for n in range(1, N + 1)]
-    assert len(batches) > training.CACHED_RUNNERS
+    assert len(batches) > engine.CACHED_RUNNERS
     np.testing.assert_array_equal(theta_after(start(), batches, epochs=2), stepped(start(), batches, 2))
 
 

@@ -18,8 +18,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..activations import Activation, activation
-from ..errors import GpunnWarning
+from ...activations import Activation, activation
+from ...errors import GpunnWarning
 
 __all__ = ["SIGMA", "SIGMA_PRIME"]
 
