@@ -207,10 +207,10 @@ def as_weights(
         raise DataError(
             f"{what}a sample_weight times its class_weight is beyond {dtype}: give smaller weights"
         )
-    if not cast.any():
+    # A minibatch of a stream may weigh nothing; a data set may not.
+    if not what and not cast.any():
         raise DataError(
-            f"{what}all weights are zero in {dtype}: there is nothing to learn from; give some example a "
-            f"weight"
+            f"all weights are zero in {dtype}: there is nothing to learn from; give some example a weight"
         )
     return cast
 

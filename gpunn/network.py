@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import threading
 from collections import OrderedDict
@@ -527,7 +528,7 @@ class Sequential:
                     runner.release()
                 count += part.count
             total = self.backend.download(self._sums["loss_sum"])
-            result: dict[str, Any] = {"loss": float(total[0] / total[1])}
+            result: dict[str, Any] = {"loss": float(total[0] / total[1]) if total[1] else math.nan}
             for metric in metrics:
                 found = self.backend.download(self._sums[(sums or {})[metric.name]])
                 result[metric.name] = metric.finish(found, count)

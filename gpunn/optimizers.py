@@ -176,6 +176,9 @@ class SGD(_Common):
 
     Notes
     -----
+    The velocity holds the learning rate, as in the book and in scikit-learn: under a schedule, what was begun
+    at a higher rate goes on at it. PyTorch multiplies the whole velocity by the present rate.
+
     Source: Nielsen, Neural Networks and Deep Learning, equations (20), (21), (93), (97), (107), (108);
     Sutskever et al., On the importance of initialization and momentum in deep learning, ICML 2013.
 

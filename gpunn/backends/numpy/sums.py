@@ -122,4 +122,7 @@ def clip_by_norm(grad: Array, hyper: Array, *, d: Array) -> None:
     """s = min(1, clip_norm/‖∇C‖); NaN stays NaN."""
     np.copyto(d, grad)
     norm = math.sqrt(float(np.vdot(d, d)))
+    if math.isinf(norm):  # Squares of float64 numbers overflow above 1e154.
+        largest = float(np.abs(d, out=d).max())
+        norm = largest * math.sqrt(float(np.vdot(np.divide(d, largest, out=d), d)))
     hyper[CLIP_SCALE] = 1.0 if norm <= hyper.item(CLIP_NORM) else hyper.item(CLIP_NORM) / norm
