@@ -17,7 +17,18 @@ from pathlib import Path
 from types import ModuleType
 
 import gpunn
-from gpunn import activations, callbacks, initializers, layers, losses, metrics, ops, optimizers, schedules
+from gpunn import (
+    activations,
+    callbacks,
+    data,
+    initializers,
+    layers,
+    losses,
+    metrics,
+    ops,
+    optimizers,
+    schedules,
+)
 
 FOLDER = Path(__file__).parent
 NOTE = "<!-- Written by docs/generate.py from the code: change the code, then run `make docs`. -->"
@@ -97,7 +108,7 @@ def classes(kinds: Iterable[type]) -> str:
 
 def intro(module: ModuleType, name: str) -> str:
     names = f"```python\n>>> import gpunn, numpy as np\n>>> from {module.__name__} import *\n\n```"
-    return f"{NOTE}\n\n# {name}\n\n{plain(inspect.getdoc(module) or '')}\n\nIn the examples:\n\n{names}"
+    return f"{NOTE}\n\n# {name}\n\n{described(module)}\n\nIn the examples:\n\n{names}"
 
 
 def own(kinds: Iterable[type]) -> list[type]:
@@ -173,7 +184,7 @@ def optimizers_page() -> str:
 
 def schedules_page() -> str:
     kinds = own(schedules.SCHEDULES.values())
-    rows = [(code(signature(kind)), (inspect.getdoc(kind) or "").split("\n")[0]) for kind in kinds]
+    rows = [(code(signature(kind)), first_line(kind)) for kind in kinds]
     return "\n\n".join(
         [intro(schedules, "Schedules"), table(("schedule", "what multiplies lr"), rows), classes(kinds)]
     )
@@ -199,9 +210,20 @@ def about(row: metrics.Metric) -> str:
     return ", ".join(kind for kind, op in kinds.items() if op)
 
 
+def data_page() -> str:
+    things = [getattr(data, name) for name in data.__all__]
+    rows = [(code(f"gpunn.data.{thing.__name__}"), first_line(thing)) for thing in things]
+    bodies = [f"## {thing.__name__}\n\n{described(thing)}" for thing in things]
+    return "\n\n".join([intro(data, "Data"), table(("name", "what it is for"), rows), *bodies])
+
+
+def first_line(thing: object) -> str:
+    return plain((inspect.getdoc(thing) or "").split("\n")[0])
+
+
 def layers_page() -> str:
     kinds = own(layers.LAYERS.values())
-    rows = [(code(signature(kind)), plain((inspect.getdoc(kind) or "").split("\n")[0])) for kind in kinds]
+    rows = [(code(signature(kind)), first_line(kind)) for kind in kinds]
     starts = [(code(name), *initializers.FORMULAS[name]) for name in initializers.INITIALIZERS]
     return "\n\n".join(
         [
@@ -219,7 +241,7 @@ def callbacks_page() -> str:
         getattr(callbacks, name) for name in callbacks.__all__ if inspect.isclass(getattr(callbacks, name))
     ]
     kinds = [kind for kind in kinds if issubclass(kind, gpunn.Callback) and kind is not gpunn.Callback]
-    rows = [(code(signature(kind)), plain((inspect.getdoc(kind) or "").split("\n")[0])) for kind in kinds]
+    rows = [(code(signature(kind)), first_line(kind)) for kind in kinds]
     return "\n\n".join(
         [
             intro(callbacks, "Callbacks"),
@@ -247,6 +269,7 @@ def ops_page() -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "activations.md": activations_page,
     "callbacks.md": callbacks_page,
+    "data.md": data_page,
     "layers.md": layers_page,
     "losses.md": losses_page,
     "metrics.md": metrics_page,

@@ -25,6 +25,7 @@ def test_no_page_is_behind_the_code():
 TABLES = {
     "activations.md": gpunn.activations.ACTIVATIONS,
     "callbacks.md": ["EarlyStopping", "Checkpoint", "ReduceLROnPlateau", "CSVLog", "TensorBoard"],
+    "data.md": [f"gpunn.data.{name}" for name in gpunn.data.__all__],
     "layers.md": ["Dense", "Activation", "Flatten", "Dropout", *gpunn.initializers.INITIALIZERS],
     "losses.md": gpunn.losses.LOSSES,
     "metrics.md": gpunn.metrics.METRICS,

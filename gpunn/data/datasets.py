@@ -206,14 +206,10 @@ def load_digit_traits(test_fraction: float = 0.2, seed: int = 0) -> Dataset:
     The images and their division are those of :func:`load_digits`, every digit in the same share. The
     targets are 1 for yes and 0 for no:
 
-    ================== ==============
-    ``target_names``   yes for
-    ================== ==============
-    ``"even"``         0, 2, 4, 6, 8
-    ``"prime"``        2, 3, 5, 7
-    ``"five or more"`` 5, 6, 7, 8, 9
-    ``"with a hole"``  0, 6, 8, 9
-    ================== ==============
+    - ``"even"``: 0, 2, 4, 6, 8
+    - ``"prime"``: 2, 3, 5, 7
+    - ``"five or more"``: 5, 6, 7, 8, 9
+    - ``"with a hole"``: 0, 6, 8, 9
 
     A 4 counts as one without a hole, since most people write it open at the top.
 
