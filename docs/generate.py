@@ -8,7 +8,10 @@ Each page is a table of what there is, with formula and source, and the docstrin
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import io
+import os
 import re
 import sys
 import textwrap
@@ -21,6 +24,7 @@ from gpunn import (
     activations,
     callbacks,
     data,
+    errors,
     initializers,
     layers,
     losses,
@@ -29,6 +33,7 @@ from gpunn import (
     optimizers,
     schedules,
 )
+from gpunn.cli.options import parse
 
 FOLDER = Path(__file__).parent
 NOTE = "<!-- Written by docs/generate.py from the code: change the code, then run `make docs`. -->"
@@ -56,13 +61,15 @@ def formula(rule: ops.Rule) -> str:
 
 def sections(docstring: str) -> list[tuple[str, str]]:
     """A NumPy docstring as (heading, text), the first heading empty."""
-    parts = re.split(r"^(\w[\w ]*)\n-{3,}\n", docstring, flags=re.MULTILINE)
+    parts = re.split(r"^([A-Z][a-z]+)\n-{3,}\n", docstring, flags=re.MULTILINE)
     return [("", parts[0]), *zip(parts[1::2], parts[2::2], strict=True)]
 
 
 def entries(text: str) -> str:
     """``name : type`` with an indented description, as a list."""
     lines = []
+    if ">>>" in text:
+        raise ValueError(f"an example among the entries, without a heading of its own: {text}")
     for match in re.finditer(r"^(\S.*)\n((?:(?: {4}.*)?\n?)*)", text, flags=re.MULTILINE):
         name, _, kind = match[1].partition(" : ")
         told = " ".join(textwrap.dedent(match[2]).split())
@@ -80,9 +87,11 @@ def described(thing: object) -> str:
     """A docstring as Markdown: prose, lists, examples that doctest runs."""
     found = []
     for heading, text in sections(inspect.getdoc(thing) or ""):
-        if heading in ("Parameters", "Raises", "Returns", "Attributes"):
+        if heading in ("Parameters", "Raises", "Returns", "Attributes", "Warns"):
             found.append(f"{heading}:\n\n{entries(text)}")
             continue
+        if heading not in ("", "Notes", "Examples"):
+            raise ValueError(f"{thing}: no rule for the heading {heading!r}")
         for paragraph in re.split(r"\n\n+", text.strip()):
             example = paragraph.startswith(">>>")
             found.append(f"```python\n{paragraph}\n\n```" if example else plain(paragraph))
@@ -91,19 +100,39 @@ def described(thing: object) -> str:
 
 def signature(thing: type) -> str:
     """The constructor's call with its defaults, without types."""
+    return f"gpunn.{thing.__name__}{arguments(thing)}"
+
+
+def arguments(thing: Callable[..., object]) -> str:
     shown = []
-    parameters = list(inspect.signature(thing).parameters.values())
+    parameters = [p for p in inspect.signature(thing).parameters.values() if p.name not in ("self", "cls")]
     for position, parameter in enumerate(parameters):
         keyword = parameter.kind is parameter.KEYWORD_ONLY
         if keyword and (position == 0 or parameters[position - 1].kind is not parameter.KEYWORD_ONLY):
             shown.append("*")
         default = "" if parameter.default is parameter.empty else f"={parameter.default!r}"
         shown.append(parameter.name + default)
-    return f"gpunn.{thing.__name__}({', '.join(shown)})"
+    return f"({', '.join(shown)})"
+
+
+def members(kind: type) -> str:
+    """The public methods and properties that a class defines."""
+    found = []
+    for name, member in vars(kind).items():
+        function = getattr(member, "__func__", member)
+        if name.startswith("_") or not (inspect.isfunction(function) or isinstance(member, property)):
+            continue
+        call = "" if isinstance(member, property) else arguments(function)
+        found.append(f"### {kind.__name__}.{name}\n\n`{name}{call}`\n\n{described(member)}")
+    return "\n\n".join(found)
 
 
 def classes(kinds: Iterable[type]) -> str:
     return "\n\n".join(f"## {kind.__name__}\n\n`{signature(kind)}`\n\n{described(kind)}" for kind in kinds)
+
+
+def bases(*kinds: type) -> str:
+    return "\n\n".join(f"## {kind.__name__}\n\n{described(kind)}\n\n{members(kind)}" for kind in kinds)
 
 
 def intro(module: ModuleType, name: str) -> str:
@@ -151,17 +180,18 @@ def losses_page() -> str:
         rows.append((code(row.name), formula(rule), row.link or "", labels, source))
     head = (
         "name",
-        "formula over the rows of a batch of B, with N outputs",
-        "takes in",
-        "1-D integers",
+        "formula over a batch of B rows with N outputs",
+        "built-in output activation",
+        "integer labels mean",
         "source",
     )
     return "\n\n".join(
         [
             intro(losses, "Losses"),
-            "A loss that *takes in* an activation works on z: the network's last activation has to be that "
-            "one or the identity. Everything is computed in float64, by formulas whose terms cannot cancel.",
+            "A loss with a built-in output activation works on z: the network's last activation has to be "
+            "that one or the identity. All is computed in float64, by formulas whose terms cannot cancel.",
             table(head, rows),
+            bases(losses.Loss),
             "## register_loss",
             described(gpunn.register_loss),
         ]
@@ -178,6 +208,7 @@ def optimizers_page() -> str:
             "The ops of the update:",
             table(("op", "formula", "source"), rows),
             classes(kinds),
+            bases(gpunn.Optimizer),
         ]
     )
 
@@ -186,7 +217,12 @@ def schedules_page() -> str:
     kinds = own(schedules.SCHEDULES.values())
     rows = [(code(signature(kind)), first_line(kind)) for kind in kinds]
     return "\n\n".join(
-        [intro(schedules, "Schedules"), table(("schedule", "what multiplies lr"), rows), classes(kinds)]
+        [
+            intro(schedules, "Schedules"),
+            table(("schedule", "what multiplies lr"), rows),
+            classes(kinds),
+            bases(gpunn.Schedule),
+        ]
     )
 
 
@@ -231,7 +267,8 @@ def layers_page() -> str:
             table(("layer", "what it does"), rows),
             "Initialisers, for `weights=` and `bias=`:",
             table(("name", "drawn from", "source"), starts),
-            classes([*kinds, layers.Layer]),
+            classes(kinds),
+            bases(layers.Layer),
         ]
     )
 
@@ -246,9 +283,57 @@ def callbacks_page() -> str:
         [
             intro(callbacks, "Callbacks"),
             table(("callback", "what it does"), rows),
-            classes([*kinds, gpunn.Callback]),
+            classes(kinds),
+            bases(gpunn.Callback),
         ]
     )
+
+
+def network_page() -> str:
+    from gpunn import network
+
+    return "\n\n".join(
+        [
+            intro(network, "Network"),
+            bases(gpunn.Sequential),
+            *(
+                f"## {function.__name__}\n\n{described(function)}"
+                for function in (gpunn.load, gpunn.gradcheck)
+            ),
+            *(f"## {function.__name__}\n\n{described(function)}" for function in (gpunn.devices,)),
+        ]
+    )
+
+
+def training_page() -> str:
+    from gpunn import training
+
+    return "\n\n".join([intro(training, "Training"), bases(gpunn.Trainer, training.StepLoss, gpunn.History)])
+
+
+def errors_page() -> str:
+    kinds = [getattr(errors, name) for name in errors.__all__ if inspect.isclass(getattr(errors, name))]
+    rows = [
+        (
+            code(f"gpunn.{kind.__name__}"),
+            ", ".join(code(base.__name__) for base in kind.__bases__),
+            first_line(kind),
+        )
+        for kind in kinds
+    ]
+    return "\n\n".join([intro(errors, "Errors"), table(("error", "is also", "when"), rows)])
+
+
+def command_line_page() -> str:
+    """The help texts, as a terminal of 100 columns shows them."""
+    os.environ["COLUMNS"] = "100"
+    parts = [f"{NOTE}\n\n# The command line"]
+    for command in ("", "train", "evaluate", "predict", "info", "program"):
+        text = io.StringIO()
+        with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
+            parse([*([command] if command else []), "--help"])
+        parts.append(f"## gpunn {command}".rstrip() + f"\n\n```\n{text.getvalue().rstrip()}\n```")
+    return "\n\n".join(parts)
 
 
 def ops_page() -> str:
@@ -260,6 +345,7 @@ def ops_page() -> str:
         [
             intro(ops, "Ops"),
             table(("op", "place", "signature", "formula", "source"), rows),
+            bases(ops.Rule),
             "## register_op",
             described(gpunn.register_op),
         ]
@@ -269,13 +355,17 @@ def ops_page() -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "activations.md": activations_page,
     "callbacks.md": callbacks_page,
+    "command_line.md": command_line_page,
     "data.md": data_page,
+    "errors.md": errors_page,
     "layers.md": layers_page,
     "losses.md": losses_page,
     "metrics.md": metrics_page,
+    "network.md": network_page,
     "ops.md": ops_page,
     "optimizers.md": optimizers_page,
     "schedules.md": schedules_page,
+    "training.md": training_page,
 }
 
 

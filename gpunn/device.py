@@ -40,7 +40,8 @@ class DeviceStatus:
 def devices() -> list[DeviceStatus]:
     """The backends that work here, and why the others do not.
 
-    >>> [status.name for status in devices() if status.works]
+    >>> import gpunn
+    >>> [status.name for status in gpunn.devices() if status.works]
     ['numpy']
     """
     import numpy

@@ -126,7 +126,7 @@ def _matrix(counts: Array, count: int) -> Array:
 
 
 def _hits(counts: Array) -> tuple[Array, Array, Array]:
-    """For each class, or each output's yes: how often it was right, was said, and was so."""
+    """For each class, or each output's yes: TP, TP + FP, and TP + FN."""
     if counts.ndim == 3:
         return counts[:, 1, 1], counts[:, :, 1].sum(axis=1), counts[:, 1, :].sum(axis=1)
     return np.diag(counts), counts.sum(axis=0), counts.sum(axis=1)
@@ -171,7 +171,7 @@ METRICS: dict[str, Metric] = {
         Metric(
             "accuracy",
             _share,
-            "#right / n; with several yes or no: every one of a row right",
+            "examples that are right / n; with several yes or no an example: all of them right",
             "Nielsen, Neural Networks and Deep Learning, chapter 1",
             classes="count_correct",
             outputs="count_exact",
@@ -179,28 +179,28 @@ METRICS: dict[str, Metric] = {
         Metric(
             "confusion",
             _matrix,
-            "counts[i, j]: examples of class i taken for class j; with yes or no: [output, is it, said yes]",
+            "counts[i, j]: examples of class i taken for j; with yes or no: [output, truth, prediction]",
             _SKLEARN,
             **_COUNTS,
         ),
         Metric(
             "precision",
             _precision,
-            "mean over classes (or outputs) of right / said",
-            f"{_SKLEARN}, macro average; 0 where never said",
+            "mean over classes (or outputs) of TP/(TP + FP)",
+            f"{_SKLEARN}, macro average; 0/0 counts as 0",
             **_COUNTS,
         ),
         Metric(
             "recall",
             _recall,
-            "mean over classes (or outputs) of right / so",
-            f"{_SKLEARN}, macro average; 0 where never so",
+            "mean over classes (or outputs) of TP/(TP + FN)",
+            f"{_SKLEARN}, macro average; 0/0 counts as 0",
             **_COUNTS,
         ),
         Metric(
             "f1",
             _f1,
-            "mean over classes (or outputs) of 2 right / (said + so)",
+            "mean over classes (or outputs) of 2TP/(2TP + FP + FN)",
             f"{_SKLEARN}, macro average",
             **_COUNTS,
         ),

@@ -298,7 +298,7 @@ class Sequential:
         """The program that training runs for one minibatch; without a loss, the one prediction runs.
 
         ``targets`` is ``"labels"`` (integers), ``"dense"`` (a row an example), or ``"auto"``: labels where
-        the loss takes them. Print it: each line is an equation of the notes.
+        the loss takes them. Print it: each line is an equation of backpropagation.
         """
         batch = whole_number("batch_size", batch_size, 1)
         if loss is None:
@@ -561,7 +561,7 @@ class Sequential:
     ) -> dict[str, Array]:
         """δ = ∂C/∂z of every layer with parameters: ``{"layers.0": (n, n_0), ...}``.
 
-        C is the mean cost over (X, y): n times a row is the δ of that example alone, as in the notes.
+        C is the mean cost over (X, y): n times a row is the δ of that example alone, as in Nielsen's book.
         Source: Nielsen, Neural Networks and Deep Learning, equations (BP1) and (BP2).
         """
         parts: dict[str, list[Array]] = {}

@@ -1,7 +1,7 @@
 """The updates: small frozen records of their numbers, each emitting one op over the whole flat Θ.
 
 All of them go along g = s ∇C + l2 w + l1 sign(w): ``l2`` and ``l1`` add ½ l2 Σw² and l1 Σ|w| over the weights
-(not the biases) to the cost (the notes' λ is l2 = λ/n), and s = min(1, clip_norm/‖∇C‖) where ``clip_norm`` is
+(not the biases) to the cost (Nielsen's λ is l2 = λ/n), and s = min(1, clip_norm/‖∇C‖) where ``clip_norm`` is
 given, over the gradient of the data alone, all parameters together. ``weight_decay`` is decoupled:
 w ← w − lr · weight_decay · w, before the update and apart from it.
 """
@@ -80,7 +80,18 @@ class Optimizer(ABC):
         """Whether the cost has a penalty on the weights."""
         return bool(self.l1 or self.l2)
 
-    def _emit(self, program: Program, op: str, states: tuple[str, ...]) -> None:
+    def emit_update(self, program: Program, op: str, states: tuple[str, ...] = ()) -> None:
+        """Append one update op over the whole flat Θ, after the clipping where there is one.
+
+        Parameters
+        ----------
+        program : Program
+            Of a training step.
+        op : str
+            With the signature ``grad(P) hyper(H):float64 -> state₁(P) ... theta(P)``.
+        states : tuple of str
+            The names of its states, which start at zero and are saved with the run.
+        """
         layout = program.lay_out_parameters()
         hyper = program.slot("hyper", (len(HYPER),), Role.HYPER, "float64")
         grad = program.slot("grad", (layout.size,), Role.GRADIENT, symbol="∇C")
@@ -205,9 +216,9 @@ class SGD(_Common):
     def emit(self, program: Program) -> None:
         """One ``sgd``, ``momentum`` or ``nesterov`` op."""
         if self.momentum:
-            self._emit(program, "nesterov" if self.nesterov else "momentum", ("velocity",))
+            self.emit_update(program, "nesterov" if self.nesterov else "momentum", ("velocity",))
         else:
-            self._emit(program, "sgd", ())
+            self.emit_update(program, "sgd", ())
 
 
 @dataclass(frozen=True, repr=False)
@@ -251,7 +262,7 @@ class Adam(_Common):
 
     def emit(self, program: Program) -> None:
         """One ``adam`` op."""
-        self._emit(program, "adam", ("m", "v"))
+        self.emit_update(program, "adam", ("m", "v"))
 
     def hyper(self) -> dict[str, float]:
         """The numbers, and β₁ᵗ, β₂ᵗ for the first step."""
@@ -320,7 +331,7 @@ class RMSprop(_Common):
 
     def emit(self, program: Program) -> None:
         """One ``rmsprop`` op."""
-        self._emit(program, "rmsprop", ("v",))
+        self.emit_update(program, "rmsprop", ("v",))
 
 
 @dataclass(frozen=True, repr=False)
@@ -358,7 +369,7 @@ class Adagrad(_Common):
 
     def emit(self, program: Program) -> None:
         """One ``adagrad`` op."""
-        self._emit(program, "adagrad", ("v",))
+        self.emit_update(program, "adagrad", ("v",))
 
 
 def optimizer_named(optimizer: str | Optimizer) -> Optimizer:

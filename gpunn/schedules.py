@@ -140,6 +140,8 @@ class StepDecay(Schedule):
     unit : {"epoch", "step"}
         What ``every`` counts.
 
+    Examples
+    --------
     >>> StepDecay(every=2, factor=0.1).factors(np.array([0.0, 1.9, 2.0]), 0.1)
     array([1. , 1. , 0.1])
     """
@@ -168,6 +170,8 @@ class Exponential(Schedule):
     unit : {"epoch", "step"}
         What x counts.
 
+    Examples
+    --------
     >>> Exponential(0.5).factors(np.array([0.0, 1.0, 2.0]), 1.0)
     array([1.  , 0.5 , 0.25])
     """
@@ -200,6 +204,8 @@ class Cosine(Schedule):
     -----
     Source: Loshchilov and Hutter, SGDR, arXiv:1608.03983, equation (5), without restarts.
 
+    Examples
+    --------
     >>> Cosine(10).factors(np.array([0.0, 5.0, 10.0, 20.0]), 1.0).round(3)
     array([1. , 0.5, 0. , 0. ])
     """
@@ -219,7 +225,7 @@ class Cosine(Schedule):
 
 @dataclass(frozen=True)
 class InverseScaling(Schedule):
-    """1/(1 + x)^power: what scikit-learn calls ``"invscaling"``.
+    """1/(1 + x)^power: the form of scikit-learn's ``"invscaling"``, whose x counts examples.
 
     Parameters
     ----------
@@ -230,9 +236,11 @@ class InverseScaling(Schedule):
 
     Notes
     -----
-    Source: Robbins and Monro, Annals of Mathematical Statistics 22 (1951), whose conditions it meets for
-    ½ < power ≤ 1.
+    Source: Robbins and Monro, Annals of Mathematical Statistics 22 (1951), whose conditions for convergence
+    it meets for ½ < power ≤ 1.
 
+    Examples
+    --------
     >>> InverseScaling().factors(np.array([0.0, 3.0]), 1.0)
     array([1. , 0.5])
     """
@@ -267,6 +275,8 @@ class Warmup(Schedule):
     -----
     Source: Goyal et al., arXiv:1706.02677, section 2.2.
 
+    Examples
+    --------
     >>> Warmup(4, Cosine(10, unit="step"), unit="step").factors(np.arange(6.0), 1.0).round(3)
     array([0.25 , 0.5  , 0.75 , 1.   , 1.   , 0.976])
     """

@@ -886,7 +886,7 @@ def test_targets_that_cannot_be_learnt_are_refused(cli, rows, options, message):
     ("options", "message"),
     [
         (["--split", "tset"], "unknown split 'tset': did you mean 'test'?"),
-        (["--split", "validation"], "unknown split 'validation'"),
+        (["--split", "validation"], "flowers has no validation examples, as none were held out in training"),
         (["--test-fraction", "0"], "flowers has no test examples: give --split all"),
         (["--loss", "msee"], "did you mean 'mse'?"),
         (["--data", "digits"], "digits holds features of shape"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import importlib
 import io
 import json
@@ -94,7 +95,8 @@ def test_one_command_trains_with_everything(cli):
     assert "balanced class weights" in out
     assert "learning rate 0.001 rises for 2 epochs, then follows a cosine down to 0 in 58 epochs" in out
     assert "stops after 10 epochs without a lower val_loss; TensorBoard in runs/board" in out
-    assert "flatters their score" in out
+    assert "1,293 examples to train on, 144 to validate on, 360 to test on" in out
+    assert "val_ is of the 144 validation examples, after each epoch; they choose the weights" in out
     assert re.match(r"epoch +1/60  loss .*  accuracy .* %  f1 0\..*  val_f1 .*  lr 0.0005  ", err)
     assert len(list(Path("runs/board/run-1").iterdir())) == 1
     best = History.load("runs/digit-traits/history.json").best("val_loss")["epoch"]
@@ -108,7 +110,7 @@ def test_the_options_do_what_the_library_does_with_the_same_arguments(cli):
         "--class-weight balanced --early-stopping 1 --epochs 4 --seed 3 --quiet --out here"
     )
     assert cli(command)[0] == 0
-    data = load_digit_traits()
+    data = load_digit_traits(validation_fraction=0.1)
     layers = [gpunn.Dense(9, "relu"), gpunn.Dropout(0.3), gpunn.Dense(8, "relu"), gpunn.Dropout(0.3)]
     network = gpunn.Sequential([*layers, gpunn.Dense(4, "sigmoid")], input_shape=64, seed=3)
     network.fit(
@@ -125,7 +127,7 @@ def test_the_options_do_what_the_library_does_with_the_same_arguments(cli):
             schedule=gpunn.Warmup(1, gpunn.Cosine(3, 0.1)),
         ),
         epochs=4,
-        validation_data=(data.test.X, data.test.y),
+        validation_data=(data.validation.X, data.validation.y),
         class_weight="balanced",
         callbacks=[EarlyStopping("val_loss", patience=1)],
         verbose=0,
@@ -201,7 +203,7 @@ def test_early_stopping_ends_the_training_and_takes_the_best_weights(cli):
     assert len(history) == best["epoch"] + 2
     assert f"trained {len(history)} epochs" in out
     assert f"stopped early; the weights are those of epoch {best['epoch']}, with the lowest val_loss" in out
-    _, out, _ = cli("evaluate runs/digits/model.safetensors")
+    _, out, _ = cli("evaluate runs/digits/model.safetensors --split validation")
     assert f"loss      {best['val_loss']:.6g} (cross_entropy)" in out
 
 
@@ -312,6 +314,309 @@ def test_without_tensorboardx_there_is_one_line_and_nothing_is_made(cli, monkeyp
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     assert 'pip install "gpunn[tensorboard]"' in error_of(cli("train --data digits --tensorboard board"))
     assert list(Path().iterdir()) == []
+
+
+# ---------------------------------------------------------------------- what is held out to choose by
+
+
+def sides(**fractions):
+    found = load("digits", **fractions)
+    return {side.name: side for side in (found.train, found.validation, found.test) if side is not None}
+
+
+@pytest.mark.parametrize(
+    ("options", "fraction", "chosen"),
+    [
+        ("--early-stopping 2", 0.1, "they choose the weights, "),
+        ("--reduce-on-plateau 2", 0.1, "they choose the learning rate, "),
+        (
+            "--early-stopping 2 --reduce-on-plateau 1 --validation-fraction 0.3",
+            0.3,
+            "they choose the weights, ",
+        ),
+        ("--validation-fraction 0.25", 0.25, ""),
+    ],
+)
+def test_what_chooses_is_held_out_of_the_training_examples_and_the_score_is_of_the_test_side(
+    cli, options, fraction, chosen
+):
+    code, out, _ = cli(f"train --data digits --hidden 8 --epochs 3 {options}")
+    assert code == 0
+    held = sides(validation_fraction=fraction)
+    train, validation, test = (held[name] for name in ("train", "validation", "test"))
+    assert f"{len(train):,} examples to train on, {len(validation)} to validate on, 360 to test on" in out
+    val = f"val_ is of the {len(validation)} validation examples, after each epoch"
+    assert f"{val}; {chosen}the test examples are left for the end\n" in out
+    assert "flatters" not in out
+    network, last = gpunn.load("runs/digits/model.safetensors"), History.load("runs/digits/history.json")
+    found = network.evaluate(test.X, test.y, metrics=("accuracy",))
+    assert f"accuracy on the 360 test examples: {100 * found['accuracy']:.2f} %" in out
+    best = last.best("val_accuracy")
+    assert f"best on the validation examples {100 * best['val_accuracy']:.2f} % after epoch" in out
+    assert last["val_loss"][-1] == network.evaluate(validation.X, validation.y)["loss"]
+    assert last.records[0]["samples"] == len(train)
+    assert origin_of("runs/digits")["validation_fraction"] == fraction
+
+
+@pytest.mark.parametrize("options", ["", "--validation-fraction 0", "--early-stopping 0"])
+def test_where_nothing_is_chosen_val_is_of_the_test_examples_as_in_the_book(cli, options):
+    _, out, _ = cli(f"train --data digits --hidden 8 --epochs 2 {options}")
+    assert "digits: 1,437 examples to train on, 360 to test on;" in out
+    assert "val_ is of the 360 test examples, after each epoch\n" in out
+    assert re.search(r"^accuracy on the 360 test examples: .*; best [\d.]+ % after epoch \d$", out, re.M)
+    assert origin_of("runs/digits")["validation_fraction"] is None
+
+
+def test_the_test_side_is_the_same_and_the_seed_divides_nothing(cli):
+    plain, held, again = sides(), sides(validation_fraction=0.2), sides(validation_fraction=0.2)
+    assert np.array_equal(plain["test"].X, held["test"].X)
+    assert np.array_equal(held["validation"].X, again["validation"].X)
+    rows = {row.tobytes() for row in held["train"].X} & {row.tobytes() for row in held["validation"].X}
+    assert not rows
+    together = np.sort(np.concatenate([held["train"].y, held["validation"].y]))
+    assert np.array_equal(together, np.sort(plain["train"].y))
+    shares = np.bincount(held["validation"].y) / np.bincount(plain["train"].y)
+    assert np.abs(shares - 0.2).max() < 0.01
+    cli("train --data digits --hidden 4 --epochs 1 --quiet --early-stopping --seed 0 7")
+    for seed in (0, 7):
+        _, out, _ = cli(f"evaluate runs/digits/seed-{seed}/model.safetensors --split validation")
+        expected = History.load(f"runs/digits/seed-{seed}/history.json").records[-1]["val_loss"]
+        assert f"digits, validation: 144 examples\nloss      {expected:.6g} " in out
+
+
+def test_several_seeds_are_summed_up_by_the_test_side_alone(cli):
+    _, out, _ = cli("train --data digits --hidden 4 --epochs 2 --quiet --early-stopping --seed 0 7")
+    assert "2 seeds, accuracy on the 360 test examples:" in out
+    assert re.search(r"^final ", out, re.M)
+    assert not re.search(r"^best epoch", out, re.M)
+
+
+def test_without_a_test_side_the_score_is_of_those_that_chose(cli):
+    _, out, _ = cli("train --data digits --hidden 4 --epochs 2 --early-stopping --test-fraction 0")
+    assert "1,617 examples to train on, 180 to validate on;" in out
+    assert "they choose the weights, which flatters their score" in out
+    assert re.search(r"^accuracy on the 180 validation examples: .*; best [\d.]+ % after", out, re.M)
+
+
+@pytest.mark.parametrize(("options", "side"), [("", "test"), ("--early-stopping", "validation")])
+def test_a_validation_side_of_its_own_is_taken_where_something_is_chosen(cli, monkeypatch, options, side):
+    whole = dataclasses.replace(load("digits", validation_fraction=0.5), name="mnist")
+    monkeypatch.setitem(gpunn.data.datasets._NAMED, "mnist", lambda *_: whole)
+    _, out, _ = cli("train --data mnist --hidden 4 --epochs 1", *options.split())
+    count = len(getattr(whole, side))
+    assert f"val_ is of the {count} {side} examples" in out
+    assert f"{len(whole.train)} examples to train on, " in out
+    assert ("to validate on" in out) == (side == "validation")
+    assert "on the 360 test examples" in out
+    _, out, _ = cli("evaluate runs/mnist/model.safetensors --split validation")
+    assert out.startswith(f"mnist, validation: {len(whole.validation)} examples\n")
+
+
+def test_evaluate_knows_each_side_of_the_division(cli):
+    cli("train --data digits --hidden 4 --epochs 1 --quiet --validation-fraction 0.2")
+    model = "runs/digits/model.safetensors"
+    for side, count in (("train", "1,149"), ("validation", "288"), ("test", "360"), ("all", "1,797")):
+        assert cli("evaluate", model, "--split", side)[1].startswith(f"digits, {side}: {count} examples\n")
+    Path("runs/digits/history.json").unlink()
+    message = error_of(cli("evaluate", model, "--data", "digits", "--split", "validation"))
+    assert "digits has no validation examples" in message
+    assert "its --validation-fraction" in message
+    command = ("evaluate", model, "--data", "digits", "--split", "validation", "--validation-fraction", 0.2)
+    assert cli(*command)[1].startswith("digits, validation: 288 examples\n")
+
+
+def test_a_run_that_goes_on_is_divided_as_before(cli):
+    command = "train --data digits --hidden 6 --quiet --early-stopping 50 --validation-fraction 0.3"
+    assert cli(f"{command} --epochs 4 --out whole")[0] == 0
+    assert cli(f"{command} --epochs 2 --out parts")[0] == 0
+    code, out, _ = cli("train --resume parts/run.safetensors --epochs 4 --early-stopping 0")
+    assert code == 0
+    assert "432 to validate on" in out
+    assert "val_ is of the 432 validation examples, after each epoch; the test examples are left" in out
+    whole, parts = (History.load(f"{name}/history.json")["val_loss"] for name in ("whole", "parts"))
+    assert whole == parts
+    resume = "train --resume parts/run.safetensors --epochs 5 --quiet"
+    assert cli(f"{resume} --validation-fraction 0.3")[0] == 0
+    message = error_of(cli(f"{resume} --validation-fraction 0.1"))
+    assert "--validation-fraction is 0.1, but the run that --resume goes on with held 0.3 out" in message
+
+
+@pytest.mark.parametrize("option", ["--early-stopping", "--reduce-on-plateau"])
+def test_a_run_that_held_nothing_out_cannot_begin_to_choose(cli, option):
+    cli("train --data digits --hidden 4 --epochs 1 --quiet")
+    resume = "train --resume runs/digits/run.safetensors --epochs 2"
+    message = error_of(cli(f"{resume} {option}"))
+    assert f"{option} needs validation examples" in message
+    assert f"train anew with {option}" in message
+    assert "held none out" in error_of(cli(f"{resume} --validation-fraction 0.1"))
+    assert cli(f"{resume} --validation-fraction 0 --out again --quiet")[0] == 0
+    np.savez("more.npz", X=np.eye(64).repeat(2, axis=0), y=np.arange(128) % 10)
+    code, out, _ = cli(f"{resume} {option} --data more.npz")
+    assert code == 0
+    assert "val_ is of the 11 validation examples" in out
+
+
+def test_a_run_of_an_older_version_goes_on_choosing_by_its_test_examples(cli):
+    cli("train --data digits --hidden 4 --epochs 1 --quiet")
+    path = Path("runs/digits/history.json")
+    content = json.loads(path.read_text())
+    del content["command_line"]["validation_fraction"], content["command_line"]["numbers"]
+    content["command_line"]["early_stopping"] = 5
+    path.write_text(json.dumps(content))
+    _, out, _ = cli("train --resume runs/digits/run.safetensors --epochs 2 --reduce-on-plateau 3")
+    assert "digits: 1,437 examples to train on, 360 to test on;" in out
+    flattered = "they choose the weights, which flatters their score"
+    assert f"val_ is of the 360 test examples, after each epoch; {flattered}\n" in out
+    assert origin_of("runs/digits")["validation_fraction"] is None
+
+
+def test_a_run_without_its_history_is_divided_as_the_options_say(cli):
+    cli("train --data digits --hidden 4 --epochs 1 --quiet --early-stopping")
+    Path("runs/digits/history.json").unlink()
+    _, out, _ = cli("train --resume runs/digits/run.safetensors --data digits --epochs 2 --early-stopping")
+    assert "1,293 examples to train on, 144 to validate on" in out
+
+
+# ---------------------------------------------------------------------- several target columns
+
+HEADER = ["rooms", "rent, net", "age", "price", "floor"]
+
+
+@pytest.fixture
+def flats():
+    """Three features; rent and price as numbers, and whether it is large or cheap as 0 and 1."""
+    X = np.random.default_rng(0).normal(size=(60, 3)).round(3)
+    rent, price = (2 * X[:, 0] - X[:, 1]).round(3), X.sum(axis=1).round(3)
+    for name, first, second, titles in (
+        ("flats.csv", rent, price, HEADER),
+        (
+            "tags.csv",
+            (rent > 0).astype(int),
+            (price > 0).astype(int),
+            [*HEADER[:1], "large", "age", "cheap", "floor"],
+        ),
+    ):
+        with open(name, "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(titles)
+            writer.writerows(zip(X[:, 0], first, X[:, 1], second, X[:, 2], strict=True))
+    return X, rent, price
+
+
+TWO = ("--target", "price", "--target", "rent, net")
+
+
+def test_several_columns_of_numbers_are_learnt_evaluated_and_predicted_by_name(cli, flats):
+    X = flats[0]
+    command = "train --data flats.csv --hidden --lr 0.05 --epochs 60"
+    code, out, _ = cli(command, *TWO)
+    assert code == 0
+    assert "3 features, 2 numbers: price, rent, net\n" in out
+    assert float(re.search(r"R² ([\d.]+);", out)[1]) > 0.99
+    assert origin_of("runs/flats")["target"] == ["price", "rent, net"]
+    model = "runs/flats/model.safetensors"
+    network, test = gpunn.load(model), load("flats.csv", target=["price", "rent, net"]).test
+    _, out, _ = cli("evaluate", model)
+    left = ((test.y - network.predict(test.X)) ** 2).sum(axis=0)
+    scores = 1 - left / ((test.y - test.y.mean(axis=0)) ** 2).sum(axis=0)
+    assert f"R²        {scores.mean():.4f}\n\noutput " in out
+    assert re.search(rf"^price +{scores[0]:.4f}$", out, re.M)
+    assert re.search(rf"^rent, net +{scores[1]:.4f}$", out, re.M)
+    header, *rows = csv.reader(io.StringIO(cli("predict", model, "--data", "flats.csv")[1]))
+    assert header == ["price", "rent, net"]
+    assert (np.array(rows, np.float32) == network.predict(X)).all()
+    _, out, _ = cli("info", model)
+    assert "data      flats.csv, targets price, rent, net\n" in out
+    assert "predicts  numbers: price, rent, net\n" in out
+    code, out, _ = cli("train --resume runs/flats/run.safetensors --epochs 61")
+    assert (code, "2 numbers: price, rent, net" in out) == (0, True)
+
+
+def test_several_targets_are_left_out_wherever_they_lie(cli, flats):
+    X, rent, price = flats
+    cli("train --data flats.csv --hidden --epochs 1 --quiet", *TWO)
+    model = "runs/flats/model.safetensors"
+    expected = cli("predict", model, "--data", "flats.csv")[1]
+    np.savetxt("alone.csv", X, "%.3f", ",")
+    np.savetxt("last.csv", np.column_stack([X, price, rent]), "%.3f", ",")
+    np.savetxt("first.csv", np.column_stack([price, rent, X]), "%.3f", ",")
+    np.savetxt("narrow.csv", X[:, :1], "%.3f", ",")
+    np.savetxt("wide.csv", np.column_stack([X, X]), "%.3f", ",")
+    for source in ("alone.csv", "last.csv"):
+        assert cli("predict", model, "--data", source)[1] == expected
+    given = ("predict", model, "--data", "first.csv", "--target", "0", "--target", "1")
+    assert cli(*given)[1] == expected
+    assert cli("evaluate", *given[1:], "--split", "all")[0] == 0
+    assert "first.csv has 5 columns" in error_of(cli(*given[:6]))
+    for source in ("narrow.csv", "wide.csv"):
+        message = error_of(cli("predict", model, "--data", source))
+        assert "the network takes 3 features: expected 3 columns, or 5 with the 2 targets" in message
+    Path("words.csv").write_text("1,2,3,a,b\n")
+    assert "words.csv: line 1, column 4 holds 'a'" in error_of(cli("predict", model, "--data", "words.csv"))
+
+
+@pytest.mark.parametrize("loss", ["--loss binary_cross_entropy", ""])
+def test_several_columns_of_0_and_1_are_answers_with_the_names_of_the_columns(cli, flats, loss):
+    code, out, _ = cli(
+        f"train --data tags.csv --target large --target cheap --early-stopping --epochs 30 --lr 0.02 {loss}"
+    )
+    assert code == 0
+    assert (
+        "43 examples to train on, 5 to validate on, 12 to test on; 3 features, yes or no: large, cheap" in out
+    )
+    model = "runs/tags/model.safetensors"
+    assert (origin_of("runs/tags")["answers"], gpunn.load(model).loss) == (
+        ["large", "cheap"],
+        "binary_cross_entropy",
+    )
+    assert re.search(r"^large +\d+ .*\ncheap +\d+ .*\nmean ", cli("evaluate", model)[1], re.M)
+    header, *rows = csv.reader(io.StringIO(cli("predict", model, "--data", "tags.csv")[1]))
+    assert (header, {cell for row in rows for cell in row}) == (["large", "cheap"], {"0", "1"})
+
+
+def test_several_columns_without_a_header_are_numbered(cli, flats):
+    X, rent, price = flats
+    np.savetxt("bare.csv", np.column_stack([X, rent > 0, price > 0]), "%g", ",")
+    _, out, err = cli("train --data bare.csv --target 3 --target -1 --epochs 1")
+    assert "2 target(s)" in out
+    assert "--loss binary_cross_entropy makes each column a yes or no" in err
+    model = "runs/bare/model.safetensors"
+    assert cli("predict", model, "--data", "bare.csv")[1].startswith("output 0,output 1\n")
+    _, out, _ = cli("train --data bare.csv --target 3 --target -1 --epochs 1 --loss binary_cross_entropy")
+    assert "yes or no: output 0, output 1" in out
+
+
+def test_the_library_networks_numbers_have_the_names_of_the_columns(cli, flats):
+    data = load("flats.csv", target=("price", "rent, net"), test_fraction=0)
+    network = gpunn.Sequential([gpunn.Dense(2)], input_shape=3, seed=0)
+    network.fit(data.train.X, data.train.y, loss="mse", epochs=1, verbose=0)
+    network.save("net.safetensors")
+    _, out, _ = cli("predict net.safetensors --data flats.csv", *TWO)
+    assert out.startswith('price,"rent, net"\n')
+    _, out, _ = cli("evaluate net.safetensors --data flats.csv --split all", *TWO)
+    assert re.search(r"^rent, net +-?\d", out, re.M)
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        ("price price", "target names the column 'price' twice, expected each once"),
+        ("price 3", "target names one column twice, as 'price' and as 3"),
+        ("price prise", "unknown target column 'prise': did you mean 'price'?"),
+        (
+            "0 1 2 3 4",
+            "flats.csv: line 1 has 5 columns, each of them a target; expected features beside them",
+        ),
+        ("price 5", "target is column 5, expected -5 to 4"),
+    ],
+)
+def test_targets_that_cannot_be_had_are_one_line(cli, flats, targets, message):
+    options = [text for target in targets.split() for text in ("--target", target)]
+    assert message in error_of(cli("train --data flats.csv", *options))
+
+
+def test_several_targets_are_columns_of_a_table(cli, points):
+    assert "an array (n, t) holds t targets" in error_of(cli("train --data tags.npz --target y --target X"))
 
 
 # ---------------------------------------------------------------------- going on
@@ -582,8 +887,13 @@ def test_program_prints_dropout_clipping_and_schedule(cli):
         ("--schedule exponential:2", "--schedule exponential:2: Exponential: rate is 2.0"),
         ("--warmup 30", "--warmup is 30, expected at least 0 and fewer than the 30 epochs"),
         ("--warmup -1", "--warmup is -1"),
-        ("--early-stopping --test-fraction 0", "--early-stopping watches val_loss"),
-        ("--reduce-on-plateau --test-fraction 0", "give a --test-fraction above 0"),
+        ("--early-stopping --validation-fraction 0", "--early-stopping watches val_loss"),
+        ("--reduce-on-plateau --validation-fraction 0", "give a --validation-fraction above 0"),
+        ("--validation-fraction 1", "validation_fraction is 1.0, expected from 0 to below 1"),
+        ("--validation-fraction -0.1", "validation_fraction is -0.1"),
+        ("--early-stopping --validation-fraction nan", "validation_fraction is nan"),
+        ("--target a --target b", "target is ('a', 'b'), but the data set 'digits' has its own"),
+        ("--target a 'b'", """unexpected argument "'b'": several columns are written --target a --target """),
         ("--early-stopping -1", "--early-stopping is -1, expected a whole number of at least 0"),
         ("--checkpoint-every -1", "--checkpoint-every is -1"),
         ("--keep 2", "--keep says how many of the runs of --checkpoint-every are kept"),

@@ -134,6 +134,81 @@ def test_the_target_may_be_any_column(read, target, quote):
     np.testing.assert_array_equal(data.train.y, [1, 0])
 
 
+@pytest.mark.parametrize(
+    ("target", "names"),
+    [
+        (["z", "x"], "zx"),
+        (("x", "z"), "xz"),
+        ([-1, 0], "zw"),
+        ([np.int64(0), "z"], "wz"),
+        (["z"], "z"),
+        (["z", "y", "w"], "zyw"),
+    ],
+)
+@pytest.mark.parametrize("quote", ["", '"'], ids=["plain", "quoted"])
+def test_several_columns_may_be_targets(read, target, names, quote):
+    columns = {"w": [1, 5], "x": [2, 6], "y": [3, 7.5], "z": [0, 1]}
+    data = read(f"w,x,y,z\n1,{quote}2{quote},3,0\n5,6,7.5,1\n", target=target)
+    np.testing.assert_array_equal(data.train.y, np.transpose([columns[name] for name in names]))
+    features = [column for name, column in columns.items() if name not in names]
+    np.testing.assert_array_equal(data.train.X, np.transpose(features))
+    assert (data.train.y.dtype, data.train.X.dtype, data.classes) == (np.float64, np.float64, None)
+    assert data.train.y.flags.c_contiguous
+    assert data.train.X.flags.c_contiguous
+    assert data.target_names == data.train.target_names == tuple(names)
+
+
+def test_the_name_of_a_target_may_hold_the_delimiter(read):
+    data = read('x,"rent, net",price\n1,2,3\n', target=["price", "rent, net"])
+    assert data.target_names == ("price", "rent, net")
+    np.testing.assert_array_equal(data.train.y, [[3, 2]])
+
+
+def test_several_targets_beyond_one_block_keep_their_places(read):
+    X = np.arange(300_000).reshape(-1, 3)
+    data = read("".join(f"{a},{b},{c}\n" for a, b, c in X), target=[2, 0])
+    np.testing.assert_array_equal(data.train.X, X[:, 1:2])
+    np.testing.assert_array_equal(data.train.y, X[:, [2, 0]])
+
+
+def test_several_targets_without_a_header_have_no_names(read):
+    data = read("1,2,0\n3,4,1\n", target=[2, 0])
+    np.testing.assert_array_equal(data.train.y, [[0, 1], [1, 3]])
+    assert data.target_names is None
+
+
+def test_one_target_has_no_names_of_outputs(read):
+    assert read("a,b,y\n1,2,0\n3,4,1\n", target="y").target_names is None
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "a,y,z\n1,dog,2\n3,cat,4\n",
+            r"line 2, column 2 \('y'\) holds 'dog', .* only a target that is alone",
+        ),
+        ("1,dog,2\n3,cat,4\n", "line 1, column 2 holds 'dog', expected a number: .* the names of classes"),
+        ("a,y,z\n1,2,3\n3,cat,4\n", r"line 3, column 2 \('y'\) holds 'cat'"),
+        ("a,y,z\n1,2,\n", r"line 2, column 3 \('z'\) is empty, expected a number"),
+        ("a,y,z\n1,2,nan\n", "holds 'nan', expected a finite number"),
+        ("a,y,z\n1,2\n", "line 2 has 2 columns, expected 3"),
+        ("a,y,z\n", "holds a header and no rows"),
+        ("y,z\n1,2\n", "has 2 columns, each of them a target"),
+        ("y\n1\n", "target is column -2|has 1 column"),
+    ],
+)
+def test_several_targets_are_refused_for(read, content, message):
+    with pytest.raises((FormatError, ArgumentError), match=message):
+        read(content, target=[-2, -1])
+
+
+def test_two_columns_of_one_name_can_be_told_apart_by_index(read):
+    with pytest.raises(FormatError, match="2 columns are called 'y'"):
+        read("y,y,a\n1,2,3\n", target=["y", "a"])
+    assert read("y,y,a\n1,2,3\n", target=[0, 1], header=True).target_names == ("y", "y")
+
+
 @pytest.mark.parametrize("content", ["a,b\n1,2\n3,4\n", '"a",b\n1,2\n3,4\n'], ids=["plain", "quoted"])
 def test_without_a_target_every_column_is_a_feature(read, content):
     data = read(content, target=None)
@@ -274,8 +349,33 @@ ARGUMENTS = {
     "half a column": (
         {"target": 1.5},
         ArgumentError,
-        "target is 1.5, expected a column's name, index, or None",
+        "target is 1.5, expected a column's name, index, a list of these, or None",
     ),
+    "no column at all": (
+        {"target": []},
+        ArgumentError,
+        "target is an empty list, expected one column or more",
+    ),
+    "half a column among several": ({"target": [0, 1.5]}, ArgumentError, "target is 1.5, expected"),
+    "a list in a list": (
+        {"target": [[0]]},
+        ArgumentError,
+        r"target is \[0\], expected a column's name, index",
+    ),
+    "bytes": ({"target": b"ab"}, ArgumentError, "target is b'ab', expected a column's name"),
+    "a name that comes twice": (
+        {"target": ["y", "y"]},
+        ArgumentError,
+        "names the column 'y' twice, expected each once: leave one out",
+    ),
+    "a column in two ways": ({"target": [0, -3]}, ArgumentError, "one column twice, as 0 and as -3"),
+    "an unknown one of several": ({"target": ["y", "weigth"]}, UnknownNameError, "did you mean 'weight'"),
+    "a name among several without a header": (
+        {"target": [0, "y"], "header": False},
+        ArgumentError,
+        "header is False",
+    ),
+    "every column": ({"target": [2, 1, 0]}, FormatError, "has 3 columns, each of them a target; .* fewer"),
     "a name without a header": ({"target": "y", "header": False}, ArgumentError, "header is False"),
     "a header that is neither": ({"header": "maybe"}, ArgumentError, "expected True, False or 'auto'"),
     "an empty delimiter": ({"delimiter": ""}, ArgumentError, "expected one character"),
@@ -347,13 +447,18 @@ TEXTS = st.tuples(ROWS, st.lists(ROWS, max_size=4), st.sampled_from(["\n", "\r\n
 )
 
 
-@given(text=TEXTS, target=st.sampled_from([None, 0, -1]), header=st.sampled_from([True, False, "auto"]))
+@given(
+    text=TEXTS,
+    target=st.sampled_from([None, 0, -1, [0], [-1, 0]]),
+    header=st.sampled_from([True, False, "auto"]),
+)
 def test_what_the_fast_parser_accepts_the_careful_one_reads_alike(tmp_path_factory, text, target, header):
     path = tmp_path_factory.mktemp("alike") / "table.csv"
     path.write_bytes(text.encode())
     try:
         layout = table._layout(str(path), target, ",", header)
-    except FormatError:
+    except (FormatError, ArgumentError):
+        # The first and the last column may be one.
         return
     fast = table._parse_fast(layout)
     if fast is not None:
@@ -365,12 +470,12 @@ def test_what_the_fast_parser_accepts_the_careful_one_reads_alike(tmp_path_facto
             assert [fast[2][code] for code in fast[1]] == [words[code] for code in y]
         elif y is not None:
             np.testing.assert_array_equal(fast[1], y)
-            assert fast[1].dtype.kind == y.dtype.kind
+            assert (fast[1].dtype.kind, fast[1].shape) == (y.dtype.kind, y.shape)
 
 
-def read_or_refuse(read, content: bytes) -> Dataset | FormatError:
+def read_or_refuse(read, content: bytes, **arguments) -> Dataset | FormatError:
     try:
-        return read(content)
+        return read(content, **arguments)
     except FormatError as error:
         return error
 
@@ -382,8 +487,12 @@ MUTATED = {
 
 
 @pytest.mark.parametrize("seed", range(200))
-@pytest.mark.parametrize("content", MUTATED.values(), ids=MUTATED)
-def test_a_mutated_table_gives_finite_numbers_or_a_format_error(read, content, seed):
+@pytest.mark.parametrize(
+    ("content", "target"),
+    [*((content, -1) for content in MUTATED.values()), (MUTATED["numbers"], [-1])],
+    ids=[*MUTATED, "several targets"],
+)
+def test_a_mutated_table_gives_finite_numbers_or_a_format_error(read, content, target, seed):
     chance = random.Random(seed)
     damaged = bytearray(content)
     for _ in range(chance.randint(1, 4)):
@@ -392,7 +501,7 @@ def test_a_mutated_table_gives_finite_numbers_or_a_format_error(read, content, s
             [b"", b",", b";", b"\n", b'"', b"\0", b"\r", b"1", b"x", chance.randbytes(chance.randint(1, 4))]
         )
         damaged[start : start + chance.choice([0, 1, len(piece), 10])] = piece
-    result = read_or_refuse(read, bytes(damaged))
+    result = read_or_refuse(read, bytes(damaged), target=target)
     if isinstance(result, FormatError):
         assert "table.csv: " in str(result)
     else:

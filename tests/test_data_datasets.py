@@ -348,6 +348,40 @@ def test_arrays_are_divided_unless_they_bring_a_test_side(tmp_path, name):
     assert len(load(tmp_path / name).test) == 5
 
 
+@pytest.mark.parametrize("own_test_side", [False, True])
+def test_validation_examples_come_out_of_the_training_side(tmp_path, own_test_side):
+    X, y = np.arange(200.0).reshape(100, 2), np.arange(100) % 2
+    test = {"X_test": -X[:5], "y_test": y[:5]} if own_test_side else {}
+    np.savez(tmp_path / "arrays.npz", X=X, y=y, **test)
+    plain = load(tmp_path / "arrays.npz", seed=3)
+    data, again = (load(tmp_path / "arrays.npz", validation_fraction=0.25, seed=3) for _ in range(2))
+    assert (plain.validation, data.validation.name, data.train.name) == (None, "validation", "train")
+    np.testing.assert_array_equal(data.test.X, plain.test.X)
+    np.testing.assert_array_equal(data.validation.X, again.validation.X)
+    assert len(data.validation) == len(plain.train) // 4
+    assert np.ptp(np.bincount(data.validation.y)) <= 1
+    parts = np.concatenate([data.train.X, data.validation.X])[:, 0]
+    np.testing.assert_array_equal(np.sort(parts), np.sort(plain.train.X[:, 0]))
+    assert data.validation.classes == data.classes == ("0", "1")
+
+
+def test_the_traits_are_validated_on_the_digits_of_the_digits():
+    pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
+    digits, traits = (load(name, validation_fraction=0.1) for name in ("digits", "digit-traits"))
+    np.testing.assert_array_equal(digits.validation.X, traits.validation.X)
+    assert traits.validation.target_names == traits.target_names
+    assert traits.validation.y.shape == (144, 4)
+
+
+def test_several_columns_of_a_table_stay_together_on_every_side(tmp_path):
+    rows = "".join(f"{i},{2 * i},{3 * i}.5\n" for i in range(20))
+    (tmp_path / "table.csv").write_text("a,b,c\n" + rows)
+    data = load(tmp_path / "table.csv", target=["c", "b"], test_fraction=0.25, validation_fraction=0.2)
+    for side, count in ((data.train, 12), (data.validation, 3), (data.test, 5)):
+        assert (len(side), side.target_names) == (count, ("c", "b"))
+        np.testing.assert_array_equal(side.y, np.column_stack([3 * side.X[:, 0] + 0.5, 2 * side.X[:, 0]]))
+
+
 def test_the_target_of_arrays_can_be_chosen(tmp_path):
     np.savez(tmp_path / "arrays.npz", X=np.ones((4, 2)), y=np.zeros(4), other=np.ones(4))
     assert load(tmp_path / "arrays.npz", target="other", test_fraction=0).train.y.sum() == 4
@@ -375,6 +409,18 @@ REFUSED = {
         {"target": 0},
         ArgumentError,
         "expected the name of an array in",
+    ),
+    "several names of arrays": (
+        ("arrays.npz",),
+        {"target": ["y", "z"]},
+        ArgumentError,
+        r"the name of an array in .*: an array \(n, t\) holds t targets",
+    ),
+    "a validation fraction of 1": (
+        ("digits",),
+        {"validation_fraction": 1},
+        ArgumentError,
+        "validation_fraction is 1, expected from 0 to below 1",
     ),
     "a fraction below 0": (("digits",), {"test_fraction": -0.1}, ArgumentError, "test_fraction is -0.1"),
     "a fraction of 1": (("digits",), {"test_fraction": 1.0}, ArgumentError, "expected from 0 to below 1"),

@@ -203,7 +203,7 @@ def sign_sgd():
         l2: float = 0.0
 
         def emit(self, program):
-            self._emit(program, "sign_sgd", ())
+            self.emit_update(program, "sign_sgd", ())
 
     return SignSGD
 

@@ -39,7 +39,24 @@ class Run(Protocol):
 class Callback:
     """Something that is told how training goes; a subclass overrides what it needs.
 
-    The trainer is a :class:`gpunn.Trainer`.
+    The trainer is a :class:`gpunn.Trainer`. A callback that raises ends the fit, and leaves the network
+    usable and the history complete so far.
+
+    Examples
+    --------
+    Stop at an accuracy, and keep a number of one's own in the history:
+
+    >>> import gpunn, numpy as np
+    >>> class Enough(gpunn.Callback):
+    ...     def on_epoch_end(self, trainer, record):
+    ...         record["size of Θ"] = float(np.linalg.norm(trainer.network.theta))
+    ...         trainer.stop = record["accuracy"] > 0.9
+    >>> X = np.random.default_rng(0).standard_normal((60, 4)); y = (X[:, 0] > 0).astype(int)
+    >>> net = gpunn.Sequential([gpunn.Dense(2)], input_shape=4, seed=0)
+    >>> history = net.fit(X, y, loss="cross_entropy", optimizer="adam", metrics=("accuracy",), epochs=1000,
+    ...                   callbacks=[Enough()], verbose=0)
+    >>> history["accuracy"][-1] > 0.9 and "size of Θ" in history and len(history) < 1000
+    True
     """
 
     def on_fit_begin(self, trainer: Any) -> None:

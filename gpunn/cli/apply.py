@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 import sys
 from argparse import Namespace
@@ -62,7 +63,7 @@ def _task(network: Sequential, origin: Origin | None, names: Task, loss: str | N
         numbered = ("answer",) if outputs == 1 else tuple(f"output {i}" for i in range(outputs))
         return Task(answers=known or numbered)
     if outputs == 1 or not probabilities:
-        return Task()
+        return Task(numbers=names.answers if names.answers and len(names.answers) == outputs else None)
     known = names.classes if names.classes and len(names.classes) == outputs else None
     return Task(classes=known or _numbered(outputs))
 
@@ -86,8 +87,9 @@ def evaluate(options: Namespace) -> int:
     """Print the loss and the accuracy, or R², of a saved network; returns 0."""
     network = _network(options)
     origin = Origin.beside(options.model, network)
-    source, target, fraction = data_options(options, origin)
-    dataset = load_data(source, target, 0 if options.split == "all" else fraction)
+    source = data_options(options, origin)
+    fractions = (0, 0) if options.split == "all" else (source.test_fraction, source.validation_fraction)
+    dataset = load_data(source.data, source.target, *fractions)
     side = _side(dataset, options.split)
     name = options.loss or network.loss
     if name is None:
@@ -101,6 +103,8 @@ def evaluate(options: Namespace) -> int:
     print(f"loss      {found['loss']:.6g} ({name})")
     if task.is_numbers:
         print(f"R²        {found['r2']:.4f}")
+        if task.numbers is not None and len(task.numbers) > 1:
+            _print_numbers(y, network.predict(X).reshape(y.shape), task.numbers)
     elif task.classes is not None:
         labels = y if y.ndim == 1 else y.argmax(axis=1)
         _print_classes(labels, network.predict(X).argmax(axis=1), task.classes)
@@ -121,6 +125,11 @@ def _side(dataset: Dataset, name: str) -> Split:
         return sides[name]
     if name == "test":
         raise ArgumentError(f"{dataset.name} has no test examples: give --split all, or a --test-fraction")
+    if name == "validation":
+        raise ArgumentError(
+            f"{dataset.name} has no validation examples, as none were held out in training: give --split "
+            f"{', '.join(sides)} or all, or, where history.json is gone, its --validation-fraction"
+        )
     raise unknown_name("split", name, [*sides, "all"])
 
 
@@ -165,6 +174,15 @@ def _print_answers(found: dict[str, Any], count: int, answers: tuple[str, ...]) 
         print(line("mean", "", mean, found["precision"], found["recall"], found["f1"]))
 
 
+def _print_numbers(y: Array, found: Array, names: tuple[str, ...]) -> None:
+    """How well each number comes out; R², above, is the mean."""
+    width = max(len("output"), *map(len, names))
+    print(f"\n{'output':<{width}}  {'R²':>7}")
+    left, spread = ((y - found) ** 2).sum(axis=0), ((y - y.mean(axis=0)) ** 2).sum(axis=0)
+    for name, above, below in zip(names, left.tolist(), spread.tolist(), strict=True):
+        print(f"{name:<{width}}  {1 - above / below if below else math.nan:>7.4f}")
+
+
 def _ratio(above: int, below: int) -> float:
     return above / below if below else 0.0
 
@@ -194,7 +212,8 @@ def predict(options: Namespace) -> int:
     else:
         array = network.predict(inputs).reshape(len(inputs), -1)
         one = network.outputs == 1
-        header = ("prediction",) if one else tuple(f"output {i}" for i in range(network.outputs))
+        named = task.numbers or tuple(f"output {i}" for i in range(network.outputs))
+        header = ("prediction",) if one else named
     if path is not None and path.suffix.lower() == ".npy":
         content = io.BytesIO()
         np.save(content, array)
@@ -252,10 +271,14 @@ def _read(options: Namespace, width: int, origin: Origin | None) -> tuple[Array,
     return np.concatenate([side.X for side in sides_of(dataset)]), names
 
 
-def _read_table(path: str, target: str | int, width: int, given: bool) -> tuple[Array, Task]:
-    """The number of columns says whether the target is among them, unless --target does."""
+def _read_table(
+    path: str, target: str | int | tuple[str | int, ...], width: int, given: bool
+) -> tuple[Array, Task]:
+    """The number of columns says whether the targets are among them, unless --target does."""
     delimiter = "\t" if path.lower().endswith(".tsv") else None
-    left: list[str | int | None] = [target] if given else [None, target]
+    count = len(target) if isinstance(target, tuple) else 1
+    last: int | tuple[int, ...] = tuple(range(-count, 0)) if isinstance(target, tuple) else -1
+    left: list[str | int | tuple[str | int, ...] | None] = [target] if given else [None, target]
     columns = 0
     while left:
         column = left.pop(0)
@@ -266,18 +289,21 @@ def _read_table(path: str, target: str | int, width: int, given: bool) -> tuple[
             if not left and not columns:
                 raise
         except ArgumentError:
-            # The column that was the target in training is not in this file.
-            if given or column == -1:
+            # A column that was a target in training is not in this file.
+            if given or (column == last and not columns):
                 raise
-            left.append(-1)
+            if column != last:
+                left.append(last)
         else:
             found = dataset.train.X.shape[1]
             if found == width:
                 return dataset.train.X, Task(dataset.classes, dataset.target_names)
-            columns = found + (column is not None)
+            columns = found + (0 if column is None else count)
+    which = "the target, which" if count == 1 else f"the {count} targets, which"
+    where = "it is not the last" if count == 1 else "they are not the last"
     raise DataError(
         f"{path} has {columns:,} columns, the network takes {width:,} features: expected {width:,} columns, "
-        f"or {width + 1:,} with the target, which --target names where it is not the last"
+        f"or {width + count:,} with {which} --target names where {where}"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -29,9 +30,14 @@ _ABOUT = """Neural networks whose every equation is a kernel.
 
 _TRAIN = """Train a network, evaluate it on held-out data after each epoch, and save everything.
 
+The final score is of the test examples. So is val_ after each epoch, unless something is chosen by it:
+with --early-stopping, --reduce-on-plateau or --validation-fraction it is of validation examples, the data
+set's own or a part of the training examples, and no test example has a say in the weights.
+
 examples:
   gpunn train --data digits
   gpunn train --data flowers.csv --target species --hidden 20 20 --epochs 100
+  gpunn train --data flats.csv --target rent --target price --early-stopping
   gpunn train --data digit-traits --hidden 128 64 --dropout 0.2 --optimizer adamw --weight-decay 0.01 \\
       --schedule cosine --warmup 2 --early-stopping 10 --class-weight balanced --metrics f1 \\
       --tensorboard runs/board --epochs 60
@@ -52,7 +58,8 @@ examples:
 _PREDICT = """Predict from features: a CSV table with a header line, one row an example, in the data's order.
 
 The file holds the features alone, or the target too: then it is the column that --target names, else the
-last, and it is left out. Where a network answers several yes or no, each has a column, of 1 and 0.
+one of the training, else the last, and it is left out. Several targets are left out in the same way. Where a
+network answers several yes or no, each has a column, of 1 and 0; several numbers have a column each.
 
 examples:
   gpunn predict runs/flowers/model.safetensors --data new.csv
@@ -124,7 +131,7 @@ def parse(argv: Sequence[str]) -> tuple[Command, argparse.Namespace]:
         parser = parsers.get(argv[0], top)
         # A bare name may be one value too many of the option before it.
         if not left[0].startswith("-"):
-            parser.error(f"unexpected argument {left[0]!r}")
+            parser.error(f"unexpected argument {left[0]!r}{_more_targets(argv, left[0])}")
         known = [option for option in parser._option_string_actions if option.startswith("--")]
         raise unknown_name(f"option of {parser.prog}", left[0].partition("=")[0], known)
     if not hasattr(options, "run"):
@@ -132,12 +139,37 @@ def parse(argv: Sequence[str]) -> tuple[Command, argparse.Namespace]:
     return options.run, options
 
 
+def _more_targets(argv: Sequence[str], name: str) -> str:
+    """What to write instead where a bare name follows a --target."""
+    place = argv.index(name)
+    if place < 2 or argv[place - 2] != "--target":
+        return ""
+    first, second = shlex.quote(argv[place - 1]), shlex.quote(name)
+    return f": several columns are written --target {first} --target {second}"
+
+
 def _default(name: str) -> str:
     value = DEFAULTS[name]
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _data(parser: argparse.ArgumentParser, note: str = "") -> None:
+class _Columns(argparse.Action):
+    """One name as it is; where the option is repeated, a tuple of names, which may hold any character."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        before = getattr(namespace, self.dest)
+        if before is not None:
+            values = (*((before,) if isinstance(before, str) else before), values)
+        setattr(namespace, self.dest, values)
+
+
+def _data(parser: argparse.ArgumentParser, note: str = "", *, divided: bool = True) -> None:
     group = parser.add_argument_group("data")
     group.add_argument(
         "--data",
@@ -145,7 +177,11 @@ def _data(parser: argparse.ArgumentParser, note: str = "") -> None:
         help=f"digits, digit-traits, mnist, or a file .csv, .tsv, .txt, .npz{note}",
     )
     group.add_argument(
-        "--target", metavar="COLUMN", help="the column (name, or index from 0) or .npz array to predict"
+        "--target",
+        action=_Columns,
+        metavar="COLUMN",
+        help="the column (name, or index from 0) or .npz array to predict; repeat it to predict several "
+        "columns of numbers",
     )
     group.add_argument(
         "--test-fraction",
@@ -153,6 +189,15 @@ def _data(parser: argparse.ArgumentParser, note: str = "") -> None:
         metavar="F",
         help=f"the part held out, unless the data bring a test set (default {_default('test_fraction')})",
     )
+    if divided:
+        group.add_argument(
+            "--validation-fraction",
+            type=float,
+            metavar="F",
+            help="the part of the training examples held out to choose by, unless the data bring a "
+            f"validation set (default {_default('validation_fraction')} with --early-stopping or "
+            "--reduce-on-plateau, else none)",
+        )
 
 
 def _network(parser: argparse.ArgumentParser) -> Any:
@@ -349,7 +394,12 @@ def _predict(parser: argparse.ArgumentParser) -> None:
         metavar="NAME|FILE",
         help="a file .csv, .tsv, .txt, .npz; or digits, digit-traits, mnist",
     )
-    parser.add_argument("--target", metavar="COLUMN", help="the column (name, or index from 0) to leave out")
+    parser.add_argument(
+        "--target",
+        action=_Columns,
+        metavar="COLUMN",
+        help="the column (name, or index from 0) to leave out; repeat it for several",
+    )
     parser.add_argument(
         "--output", metavar="FILE", help="write to FILE.csv, or to FILE.npy (classes as numbers from 0)"
     )
@@ -365,7 +415,7 @@ def _info(parser: argparse.ArgumentParser) -> None:
 
 def _program(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", nargs="?", help="a saved network, instead of the options")
-    _data(parser, "; gives inputs and outputs")
+    _data(parser, "; gives inputs and outputs", divided=False)
     group = _network(parser)
     group.add_argument("--inputs", type=int, metavar="N", help="without --data (default 784)")
     group.add_argument("--outputs", type=int, metavar="N", help="without --data (default 10)")

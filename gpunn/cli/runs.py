@@ -15,9 +15,20 @@ from ..history import History
 from ..network import Sequential
 from ..plotting import MissingMatplotlibError, compare_runs, learning_curves
 from ..training import Trainer
-from .task import DEFAULTS, Classes, Task
+from .task import DEFAULTS, Classes, Target, Task
 
-__all__ = ["HISTORY", "MODEL", "PICTURE", "RUN", "Origin", "claim", "data_options", "draw_together", "save"]
+__all__ = [
+    "HISTORY",
+    "MODEL",
+    "PICTURE",
+    "RUN",
+    "Origin",
+    "Source",
+    "claim",
+    "data_options",
+    "draw_together",
+    "save",
+]
 
 MODEL, RUN, HISTORY, PICTURE = "model.safetensors", "run.safetensors", "history.json", "learning_curves.png"
 
@@ -27,7 +38,7 @@ _ENTRY = "command_line"
 #: What a file, which anyone can edit, must hold in that entry.
 _TYPES: dict[str, Any] = {
     "data": str,
-    "target": (str, NoneType),
+    "target": (str, list, NoneType),
     "test_fraction": (int, float),
     "epochs": int,
     "shuffle": bool,
@@ -44,6 +55,8 @@ _MORE_TYPES: dict[str, Any] = {
     "tensorboard": (str, NoneType),
     "checkpoint_every": (int, NoneType),
     "keep": (int, NoneType),
+    "numbers": (list, NoneType),
+    "validation_fraction": (int, float, NoneType),
 }
 
 
@@ -51,11 +64,12 @@ _MORE_TYPES: dict[str, Any] = {
 class Origin:
     """What the command line trained a network on: enough to go on, and to name its classes.
 
-    It is kept in the ``history.json`` beside the network.
+    It is kept in the ``history.json`` beside the network. ``validation_fraction`` is None where no validation
+    examples are looked at while it trains: then ``val_`` is of the test examples.
     """
 
     data: str
-    target: str | None
+    target: Target
     test_fraction: float
     epochs: int
     shuffle: bool
@@ -68,11 +82,18 @@ class Origin:
     tensorboard: str | None = None
     checkpoint_every: int | None = None
     keep: int | None = None
+    numbers: Classes = None
+    validation_fraction: float | None = None
 
     @property
     def task(self) -> Task:
         """What the network's outputs stand for."""
-        return Task(self.classes, self.answers)
+        return Task(self.classes, self.answers, self.numbers)
+
+    @property
+    def chooses(self) -> bool:
+        """Whether something of the run is chosen by ``val_loss``: its weights, or its learning rate."""
+        return bool(self.early_stopping or self.reduce_on_plateau)
 
     def record(self, history: History) -> None:
         """Enter it into a history."""
@@ -94,7 +115,9 @@ class Origin:
             return None
         if not all(isinstance(value, known[key]) for key, value in entry.items()):
             return None
-        for key in ("classes", "answers"):
+        if isinstance(entry["target"], list):
+            entry["target"] = tuple(map(str, entry["target"]))
+        for key in ("classes", "answers", "numbers"):
             if entry.get(key) is not None:
                 entry[key] = tuple(map(str, entry[key]))
                 if len(entry[key]) != network.outputs:
@@ -102,19 +125,29 @@ class Origin:
         return cls(**entry)
 
 
-def data_options(options: Namespace, origin: Origin | None) -> tuple[str | None, str | None, float]:
-    """--data, --target and --test-fraction: as given, else as the network was trained with.
+@dataclass(frozen=True)
+class Source:
+    """Which data, what of them is predicted, and how they are divided."""
 
-    With other data than in training, the origin's target and fraction mean nothing.
+    data: str | None
+    target: Target
+    test_fraction: float
+    validation_fraction: float | None
+
+
+def data_options(options: Namespace, origin: Origin | None) -> Source:
+    """--data, --target and the fractions: as given, else as the network was trained with.
+
+    With other data than in training, the origin's target and fractions mean nothing.
     """
+    target, test, validation = options.target, options.test_fraction, options.validation_fraction
     source = options.data
     if origin is not None and source in (None, origin.data):
         source = origin.data
-        target = origin.target if options.target is None else options.target
-        fraction = origin.test_fraction if options.test_fraction is None else options.test_fraction
-        return source, target, fraction
-    fraction = DEFAULTS["test_fraction"] if options.test_fraction is None else options.test_fraction
-    return source, options.target, fraction
+        target = origin.target if target is None else target
+        test = origin.test_fraction if test is None else test
+        validation = origin.validation_fraction if validation is None else validation
+    return Source(source, target, DEFAULTS["test_fraction"] if test is None else test, validation)
 
 
 def claim(

@@ -117,7 +117,7 @@ def _file(path: str) -> None:
     print(f"seed      {network.seed}")
     origin = Origin.beside(path, network)
     if origin is not None:
-        print(f"data      {origin.data}" + (f", target {origin.target}" if origin.target else ""))
+        print(f"data      {origin.data}{_targets(origin)}")
         print(f"predicts  {origin.task}")
     if kind == "run":
         trainer = Trainer.load(path)
@@ -129,6 +129,14 @@ def _file(path: str) -> None:
         print(f"done      {trainer.epochs_done} epochs, {trainer.updates:,} updates")
         if len(trainer.history):
             print(f"last      {record_line(trainer.history.records[-1])}")
+
+
+def _targets(origin: Origin) -> str:
+    if not origin.target:
+        return ""
+    if isinstance(origin.target, str):
+        return f", target {origin.target}"
+    return f", targets {', '.join(origin.target)}"
 
 
 def program(options: Namespace) -> int:

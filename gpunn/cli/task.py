@@ -23,6 +23,7 @@ from .rates import read_schedule
 __all__ = [
     "DEFAULTS",
     "Classes",
+    "Target",
     "Task",
     "choose",
     "load_data",
@@ -39,6 +40,8 @@ __all__ = [
 #: What each option is where it is not given. At least 95 % of the held-out digits come out right with these.
 DEFAULTS: dict[str, Any] = {
     "test_fraction": 0.2,
+    # Where something is chosen on the way; else nothing is held out to choose on.
+    "validation_fraction": 0.1,
     "hidden": [128],
     "dropout": 0,
     "activation": "relu",
@@ -71,6 +74,9 @@ NUMBERS = (
 #: The name of each class, in the order of the labels; ``None`` where there are none.
 Classes = tuple[str, ...] | None
 
+#: What --target names: a column or an array, several columns, or what the readers take by themselves.
+Target = str | tuple[str, ...] | None
+
 
 @dataclass(frozen=True)
 class Task:
@@ -82,10 +88,13 @@ class Task:
         The name of each output's class: one of them is right.
     answers : tuple of str, optional
         What each output says yes or no to. With neither, the outputs are numbers.
+    numbers : tuple of str, optional
+        What each number is called, where the data tell.
     """
 
     classes: Classes = None
     answers: Classes = None
+    numbers: Classes = None
 
     @property
     def is_numbers(self) -> bool:
@@ -106,7 +115,9 @@ class Task:
     def __str__(self) -> str:
         if self.classes is not None:
             return ", ".join(self.classes)
-        return "numbers" if self.answers is None else f"yes or no: {', '.join(self.answers)}"
+        if self.answers is not None:
+            return f"yes or no: {', '.join(self.answers)}"
+        return "numbers" if self.numbers is None else f"numbers: {', '.join(self.numbers)}"
 
 
 def choose(options: Namespace, name: str) -> Any:
@@ -119,24 +130,37 @@ def choose(options: Namespace, name: str) -> Any:
     return DEFAULTS[name] if given is None else given
 
 
-def target_column(target: str | None, source: str) -> str | int | None:
+def target_column(target: Target, source: str) -> int | str | tuple[int | str, ...] | None:
     """The target as the readers take it: digits are a column's index, but the name of an array in .npz.
 
     >>> target_column("2", "a.csv"), target_column("2", "a.npz"), target_column("kind", "a.csv")
     (2, '2', 'kind')
+    >>> target_column(("2", "kind"), "a.csv")
+    (2, 'kind')
     """
     if target is None or Path(source).suffix.lower() == ".npz":
         return target
-    return int(target) if target.removeprefix("-").isdecimal() else target
+    return _column(target) if isinstance(target, str) else tuple(map(_column, target))
 
 
-def load_data(source: str | None, target: str | None, test_fraction: float) -> Dataset:
+def _column(name: str) -> int | str:
+    return int(name) if name.removeprefix("-").isdecimal() else name
+
+
+def load_data(
+    source: str | None, target: Target, test_fraction: float, validation_fraction: float | None = None
+) -> Dataset:
     """The data set that --data names. Its division depends on no --seed, so that runs can be compared."""
     if source is None:
         raise ArgumentError(
             "--data is missing: give digits, digit-traits, mnist, or a file .csv, .tsv, .txt, .npz"
         )
-    return load(source, target=target_column(target, source), test_fraction=test_fraction)
+    return load(
+        source,
+        target=target_column(target, source),
+        test_fraction=test_fraction,
+        validation_fraction=0 if validation_fraction is None else validation_fraction,
+    )
 
 
 def sides_of(dataset: Dataset) -> list[Split]:
@@ -150,7 +174,7 @@ def _target(side: Split) -> NDArray[Any]:
     return side.y
 
 
-def task_of(dataset: Dataset, loss: str | None, target: str | None = None) -> Task:
+def task_of(dataset: Dataset, loss: str | None, target: Target = None) -> Task:
     """Classes to tell apart, yes-or-no answers, or numbers, with the names that the data have for them.
 
     Targets of only 0 and 1 are answers under binary cross-entropy, which is the usual loss where the data
@@ -165,10 +189,10 @@ def task_of(dataset: Dataset, loss: str | None, target: str | None = None) -> Ta
     yes_or_no = dataset.target_names is not None if row is None else row.link == "sigmoid"
     if yes_or_no and not (whole and flat):
         if not all(bool(np.isin(y, (0, 1)).all()) for y in sides):
-            return Task()
+            return Task(numbers=dataset.target_names)
         return Task(answers=_names(dataset, target))
     if row is None or not flat or not (yes_or_no or row.labels == "op"):
-        return Task()
+        return Task(numbers=dataset.target_names)
     if not whole:
         raise DataError(
             f"--loss {loss} takes classes, and the targets of {dataset.name} are {sides[0].dtype} numbers: "
@@ -177,12 +201,13 @@ def task_of(dataset: Dataset, loss: str | None, target: str | None = None) -> Ta
     return Task(classes=tuple(map(str, np.unique(np.concatenate(sides)).tolist())))
 
 
-def _names(dataset: Dataset, target: str | None) -> tuple[str, ...]:
+def _names(dataset: Dataset, target: Target) -> tuple[str, ...]:
     """What the outputs are called: as the data say, else by the column, else by number."""
     outputs = _width(_target(dataset.train))
     if dataset.target_names is not None and len(dataset.target_names) == outputs:
         return dataset.target_names
-    return (target or "answer",) if outputs == 1 else tuple(f"output {i}" for i in range(outputs))
+    one = target if isinstance(target, str) and target else "answer"
+    return (one,) if outputs == 1 else tuple(f"output {i}" for i in range(outputs))
 
 
 def _width(y: NDArray[Any]) -> int:

@@ -25,9 +25,10 @@ from ..network import Sequential
 from ..progress import shown
 from ..training import Trainer
 from . import rates, watchers
-from .runs import PICTURE, RUN, Origin, claim, data_options, draw_together, save
+from .runs import PICTURE, RUN, Origin, Source, claim, data_options, draw_together, save
 from .scores import percent
 from .task import (
+    DEFAULTS,
     NUMBERS,
     choose,
     load_data,
@@ -80,13 +81,15 @@ class _Plan:
     quiet: bool
 
     @property
-    def held_out(self) -> Split | None:
-        return self.dataset.test
+    def watched(self) -> Split | None:
+        """The side that ``val_`` is of, after each epoch."""
+        return self.dataset.test if self.origin.validation_fraction is None else self.dataset.validation
 
     @property
     def judged_on(self) -> Split:
-        """The side that the final numbers are of."""
-        return self.dataset.train if self.held_out is None else self.held_out
+        """The side that the final numbers are of: one that had no say in the weights, where there is one."""
+        sides = (self.dataset.test, self.watched, self.dataset.train)
+        return next(side for side in sides if side is not None)
 
     @property
     def measure(self) -> str:
@@ -95,7 +98,7 @@ class _Plan:
 
 @dataclass(frozen=True)
 class _Result:
-    """How one run ended; ``best`` is the best epoch on the held-out data, where there are any."""
+    """How one run ended; ``best`` is the best epoch on the watched side, where there is one."""
 
     history: History
     final: dict[str, Any]
@@ -110,18 +113,22 @@ def train(options: Namespace) -> int:
 
 def _start(options: Namespace) -> int:
     epochs = whole_number("--epochs", choose(options, "epochs"), 1)
-    dataset = load_data(options.data, options.target, choose(options, "test_fraction"))
-    task = task_of(dataset, options.loss, options.target)
+    source, asked = data_options(options, None), watchers.asked_for(options)
+    validation = _validation_fraction(source, asked)
+    dataset = load_data(source.data, source.target, source.test_fraction, validation)
+    task = task_of(dataset, options.loss, source.target)
     origin = Origin(
         options.data,
-        options.target,
-        choose(options, "test_fraction"),
+        source.target,
+        source.test_fraction,
         epochs,
         not options.no_shuffle,
         task.classes,
         task.answers,
         _class_weight(options.class_weight, dataset, numbers=task.is_numbers),
-        **watchers.asked_for(options),
+        **asked,
+        numbers=task.numbers,
+        validation_fraction=validation,
     )
     seeds = list(dict.fromkeys(choose(options, "seed")))
     plan = _Plan(dataset, origin, seeds, options.quiet)
@@ -133,7 +140,7 @@ def _start(options: Namespace) -> int:
     folders = {seed: out / f"seed-{seed}" if several else out for seed in seeds}
     watching = {
         seed: watchers.watchers_of(
-            origin, folders[seed], seed if several else None, plan.held_out is not None, goes_on=False
+            origin, folders[seed], seed if several else None, plan.watched is not None, goes_on=False
         )
         for seed in seeds
     }
@@ -163,6 +170,37 @@ def _start(options: Namespace) -> int:
         _sum_up(plan, list(results.values()))
         print(draw_together(histories, out, _title(plan, network)))
     return 0
+
+
+def _validation_fraction(source: Source, asked: Mapping[str, Any]) -> float | None:
+    """What is held out to choose by; None where nothing is chosen, and val_ may be of the test examples."""
+    chooses = bool(asked["early_stopping"] or asked["reduce_on_plateau"])
+    if source.validation_fraction is None:
+        return DEFAULTS["validation_fraction"] if chooses else None
+    return None if source.validation_fraction == 0 and not chooses else source.validation_fraction
+
+
+def _validation_again(
+    options: Namespace, source: Source, asked: Mapping[str, Any], before: Origin
+) -> float | None:
+    """What was held out in the run that goes on, which has learnt from all the rest."""
+    given, known = options.validation_fraction, before.validation_fraction
+    if given is not None and (given or None) != (known or None):
+        held = "held none out" if known is None else f"held {known:g} out"
+        raise ArgumentError(
+            f"--validation-fraction is {given:g}, but the run that --resume goes on with {held}, and has "
+            f"learnt from all the rest: leave it out"
+        )
+    # A run of an older version may have chosen by its test examples: it goes on as it began.
+    if known is None and not before.chooses:
+        for name in ("early_stopping", "reduce_on_plateau"):
+            if asked[name]:
+                option = f"--{name.replace('_', '-')}"
+                raise ArgumentError(
+                    f"{option} needs validation examples, and the run that --resume goes on with held none "
+                    f"out: train anew with {option}, or leave it out"
+                )
+    return known
 
 
 def _class_weight(given: str | None, dataset: Dataset, *, numbers: bool) -> str | None:
@@ -197,10 +235,15 @@ def _go_on(options: Namespace) -> int:
     trainer = Trainer.load(options.resume, choose(options, "device"))
     network = cast(Sequential, trainer.network)
     before = Origin.beside(options.resume, network)
-    source, target, fraction = data_options(options, before)
-    dataset = load_data(source, target, fraction)
+    source, asked = data_options(options, before), watchers.asked_for(options, before)
+    if before is None or source.data != before.data:
+        validation = _validation_fraction(source, asked)
+    else:
+        validation = _validation_again(options, source, asked, before)
+    dataset = load_data(source.data, source.target, source.test_fraction, validation)
     if before is None:
-        epochs, shuffle, task = choose(options, "epochs"), True, task_of(dataset, trainer.loss.name, target)
+        epochs, shuffle = choose(options, "epochs"), True
+        task = task_of(dataset, trainer.loss.name, source.target)
     else:
         epochs = before.epochs if options.epochs is None else options.epochs
         shuffle, task = before.shuffle, before.task
@@ -209,19 +252,21 @@ def _go_on(options: Namespace) -> int:
             f"{options.resume} has done {trainer.epochs_done} of {epochs} epochs: give more --epochs to go on"
         )
     origin = Origin(
-        str(source),
-        target,
-        fraction,
+        str(source.data),
+        source.target,
+        source.test_fraction,
         epochs,
         shuffle and not options.no_shuffle,
         task.classes,
         task.answers,
         None if before is None else before.class_weight,
-        **watchers.asked_for(options, before),
+        **asked,
+        numbers=task.numbers,
+        validation_fraction=validation,
     )
     plan = _Plan(dataset, origin, [trainer.seed], options.quiet)
     folder = Path(options.resume).parent if options.out is None else Path(options.out)
-    watching = watchers.watchers_of(origin, folder, None, plan.held_out is not None, goes_on=True)
+    watching = watchers.watchers_of(origin, folder, None, plan.watched is not None, goes_on=True)
     claim(folder)
     _introduce(plan, trainer, network)
     return INTERRUPTED if _run(trainer, network, plan, folder, watching, "").interrupted else 0
@@ -256,7 +301,7 @@ def _run(
 
     origin.record(trainer.history)
     X, y = data(plan.dataset.train)
-    judged = data(plan.judged_on)
+    watched, judged = None if plan.watched is None else data(plan.watched), data(plan.judged_on)
     interrupted, started = False, time.perf_counter()
     done, updates = trainer.epochs_done, trainer.updates
     try:
@@ -264,7 +309,7 @@ def _run(
             X,
             y,
             epochs=origin.epochs - done,
-            validation_data=None if plan.held_out is None else judged,
+            validation_data=watched,
             shuffle=origin.shuffle,
             callbacks=[*watching, _save_now_and_then(folder, _title(plan, network))],
             verbose=0 if plan.quiet else 1,
@@ -326,9 +371,8 @@ def _introduce(plan: _Plan, trainer: Trainer, network: Sequential) -> None:
         print(note, file=sys.stderr)
     if plan.quiet:
         return
-    held_out = "nothing held out" if plan.held_out is None else f"{len(plan.held_out):,} to test on"
     print(
-        f"{dataset.name}: {len(dataset.train):,} examples to train on, {held_out}; "
+        f"{dataset.name}: {len(dataset.train):,} examples to train on, {_held_out(plan)}; "
         f"{dataset.train.X.shape[1]:,} features, {_kind(origin, network.outputs)}"
     )
     print(
@@ -346,17 +390,35 @@ def _introduce(plan: _Plan, trainer: Trainer, network: Sequential) -> None:
         print(watching)
     if trainer.epochs_done or trainer.updates:
         print(f"going on after {trainer.epochs_done} epochs, {trainer.updates:,} updates")
-    if plan.held_out is not None:
-        side, choose_them = plan.held_out, "; they choose the weights, which flatters their score"
-        flattered = choose_them if origin.early_stopping else ""
-        print(f"val_ is of the {len(side):,} {side.name} examples, after each epoch{flattered}")
+    if plan.watched is not None:
+        side = plan.watched
+        print(f"val_ is of the {len(side):,} {side.name} examples, after each epoch{_say(plan)}")
     sys.stdout.flush()
+
+
+def _held_out(plan: _Plan) -> str:
+    validation = None if plan.origin.validation_fraction is None else plan.dataset.validation
+    sides = ((validation, "validate"), (plan.dataset.test, "test"))
+    told = [f"{len(side):,} to {purpose} on" for side, purpose in sides if side is not None]
+    return ", ".join(told) or "nothing held out"
+
+
+def _say(plan: _Plan) -> str:
+    """What the watched examples decide, and whether the final score can be trusted all the same."""
+    chosen = "they choose the weights, " if plan.origin.early_stopping else ""
+    if plan.watched is plan.judged_on:
+        return f"; {chosen}which flatters their score" if chosen else ""
+    if not chosen and plan.origin.reduce_on_plateau:
+        chosen = "they choose the learning rate, "
+    return f"; {chosen}the {plan.judged_on.name} examples are left for the end"
 
 
 def _kind(origin: Origin, outputs: int) -> str:
     if origin.classes is not None:
         return f"{len(origin.classes)} classes"
-    return f"{outputs} target(s)" if origin.task.is_numbers else str(origin.task)
+    if origin.task.is_numbers:
+        return f"{outputs} target(s)" if origin.numbers is None else f"{outputs} {origin.task}"
+    return str(origin.task)
 
 
 def _taken_for_numbers(y: Any) -> list[str]:
@@ -429,7 +491,10 @@ def _verdict(plan: _Plan, result: _Result) -> str:
     text += "".join(_others(final))
     if result.best is not None:
         best = _score(plan, result.best[f"val_{plan.measure}"])
-        text += f"; best {best} after epoch {result.best['epoch']}"
+        if plan.watched is side:
+            text += f"; best {best} after epoch {result.best['epoch']}"
+        elif plan.watched is not None:
+            text += f"; best on the {plan.watched.name} examples {best} after epoch {result.best['epoch']}"
     return text
 
 
@@ -465,7 +530,8 @@ def _sum_up(plan: _Plan, results: Sequence[_Result]) -> None:
     """A table over the runs: the final scores and those of each run's best epoch."""
     scores = {"final": [result.final[plan.measure] for result in results]}
     best = [result.best[f"val_{plan.measure}"] for result in results if result.best is not None]
-    if len(best) == len(results):
+    # Of other examples, they belong in another table.
+    if len(best) == len(results) and plan.watched is plan.judged_on:
         scores["best epoch"] = best
     side = plan.judged_on
     print(f"{len(results)} seeds, {plan.measure} on the {len(side):,} {side.name} examples:")

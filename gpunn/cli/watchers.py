@@ -71,8 +71,8 @@ def watchers_of(
         if getattr(origin, name) and not held_out:
             option = f"--{name.replace('_', '-')}"
             raise ArgumentError(
-                f"{option} watches val_loss, the loss on held-out data, and nothing of {origin.data} is held "
-                f"out: give a --test-fraction above 0, or leave {option} out"
+                f"{option} watches val_loss, the loss on validation examples, and none of {origin.data} are "
+                f"held out: give a --validation-fraction above 0, or leave {option} out"
             )
     found: list[Callback] = []
     if origin.early_stopping:

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +47,12 @@ _TIMEOUT_SECONDS = 30
 def load(
     source: str | os.PathLike[str],
     *,
-    target: int | str | None = None,
+    target: int | str | Sequence[int | str] | None = None,
     test_fraction: float = 0.2,
+    validation_fraction: float = 0.0,
     seed: int = 0,
 ) -> Dataset:
-    """Load a data set by its name or from a file, divided into training and test examples.
+    """Load a data set by its name or from a file, divided into training, validation and test examples.
 
     The same arguments always give the same sides.
 
@@ -61,19 +63,22 @@ def load(
         (:func:`load_mnist`), or the path of a file that ends in ``.csv``, ``.tsv``, ``.txt``
         (:func:`read_csv`) or ``.npz`` (:func:`read_npz`); upper and lower case are the same.
     target
-        What to predict, for a file: a column's name or index in a table, an array's name in an
-        ``.npz``. None takes the last column, or the usual names.
+        What to predict, for a file: a column's name or index in a table, or a list of these for several
+        columns of numbers; an array's name in an ``.npz``. None takes the last column, or the usual names.
     test_fraction
         The part of the examples to hold out as ``test``, from 0 (no test side) to below 1, by
         :func:`hold_out`. A file with a test side of its own keeps it, and so does MNIST.
+    validation_fraction
+        The part of the training examples that are left to hold out as ``validation``, in the same way: the
+        test side is the same with and without. MNIST keeps its own.
     seed
-        The seed of the shuffle that divides them.
+        The seed of the shuffles that divide them.
 
     Returns
     -------
     Dataset
-        With ``train``, ``test`` (None if `test_fraction` is 0 and the data have no test side) and
-        ``classes``; only MNIST has ``validation``.
+        With ``train``, ``test`` and ``validation`` (None if their fraction is 0 and the data have no such
+        side of their own), ``classes`` and ``target_names``.
 
     Raises
     ------
@@ -90,27 +95,30 @@ def load(
     --------
     >>> load("digits", test_fraction=0.5).test
     Split('test': X (899, 64) float32, y (899,) int64, 10 classes)
+    >>> load("digits", validation_fraction=0.1).validation
+    Split('validation': X (144, 64) float32, y (144,) int64, 10 classes)
     >>> load("minst")
     Traceback (most recent call last):
     ...
     gpunn.errors.UnknownNameError: unknown data set 'minst': did you mean 'mnist'?
     Known: digit-traits, digits, mnist
     """
-    if not 0 <= test_fraction < 1:
-        raise ArgumentError(f"test_fraction is {test_fraction!r}, expected from 0 to below 1")
+    for what, fraction in (("test", test_fraction), ("validation", validation_fraction)):
+        if not 0 <= fraction < 1:
+            raise ArgumentError(f"{what}_fraction is {fraction!r}, expected from 0 to below 1")
     name = os.fspath(source)
     if name.lower() in _NAMED:
         if target is not None:
             raise ArgumentError(
                 f"target is {target!r}, but the data set {name!r} has its own: leave it out, or load a file"
             )
-        return _NAMED[name.lower()](test_fraction, seed)
+        return _NAMED[name.lower()](test_fraction, seed, validation_fraction)
     suffix = Path(name).suffix.lower()
     if suffix not in _READERS:
         raise _no_such_source(name, suffix)
     if not Path(name).is_file():
         raise DataError(f"there is no file {name!r} (looked in {Path(name).absolute().parent})")
-    return _divide(_READERS[suffix](name, target), test_fraction, seed)
+    return _divide(_READERS[suffix](name, target), test_fraction, seed, validation_fraction)
 
 
 def _no_such_source(name: str, suffix: str) -> ArgumentError:
@@ -122,33 +130,36 @@ def _no_such_source(name: str, suffix: str) -> ArgumentError:
     )
 
 
-def _table(name: str, target: int | str | None) -> Dataset:
+def _table(name: str, target: int | str | Sequence[int | str] | None) -> Dataset:
     tab = "\t" if name.lower().endswith(".tsv") else None
     return read_csv(name, target=-1 if target is None else target, delimiter=tab)
 
 
-def _arrays(name: str, target: int | str | None) -> Dataset:
+def _arrays(name: str, target: int | str | Sequence[int | str] | None) -> Dataset:
     if target is not None and not isinstance(target, str):
-        raise ArgumentError(f"target is {target!r}, expected the name of an array in {name}")
+        more = "" if isinstance(target, int) else ": an array (n, t) holds t targets"
+        raise ArgumentError(f"target is {target!r}, expected the name of an array in {name}{more}")
     return read_npz(name, target=target)
 
 
-def _divide(dataset: Dataset, test_fraction: float, seed: int) -> Dataset:
-    side = dataset.train
-    if dataset.test is not None or test_fraction == 0 or side.y is None:
-        return dataset
-    X_train, y_train, X_test, y_test = hold_out(side.X, side.y, test_fraction, seed)
-    return Dataset(
-        dataset.name,
-        train=Split(X_train, y_train, dataset.classes, "train", dataset.target_names),
-        test=Split(X_test, y_test, dataset.classes, "test", dataset.target_names),
-        classes=dataset.classes,
-        description=dataset.description,
-        target_names=dataset.target_names,
-    )
+def _divide(dataset: Dataset, test_fraction: float, seed: int, validation_fraction: float) -> Dataset:
+    train, validation, test = dataset.train, dataset.validation, dataset.test
+    # The test side first: it must not depend on whether something is held out to validate on.
+    if test is None:
+        train, test = _part(train, "test", test_fraction, seed)
+    if validation is None:
+        train, validation = _part(train, "validation", validation_fraction, seed)
+    return replace(dataset, train=train, validation=validation, test=test)
 
 
-def load_digits(test_fraction: float = 0.2, seed: int = 0) -> Dataset:
+def _part(side: Split, name: str, fraction: float, seed: int) -> tuple[Split, Split | None]:
+    if fraction == 0 or side.y is None:
+        return side, None
+    X, y, X_held, y_held = hold_out(side.X, side.y, fraction, seed)
+    return replace(side, X=X, y=y), replace(side, X=X_held, y=y_held, name=name)
+
+
+def load_digits(test_fraction: float = 0.2, seed: int = 0, validation_fraction: float = 0.0) -> Dataset:
     """The 1,797 handwritten digits of 8 × 8 pixels that come with scikit-learn: small, real, offline.
 
     Pixels 0..16 are scaled to 0..1. The digits are shuffled with `seed` and divided by
@@ -160,11 +171,13 @@ def load_digits(test_fraction: float = 0.2, seed: int = 0) -> Dataset:
         The part to hold out as ``test``; 0 leaves all digits in ``train``.
     seed
         The seed of the shuffle.
+    validation_fraction
+        The part of the rest to hold out as ``validation``.
 
     Returns
     -------
     Dataset
-        ``train`` and ``test``: X (n, 64) float32, y (n,) int64 in 0..9.
+        ``train``, ``test`` and ``validation``: X (n, 64) float32, y (n,) int64 in 0..9.
 
     Raises
     ------
@@ -197,10 +210,10 @@ def load_digits(test_fraction: float = 0.2, seed: int = 0) -> Dataset:
         classes=_DIGITS,
         description="1,797 handwritten digits of 8 x 8 pixels (Alpaydin and Kaynak, UCI), from scikit-learn",
     )
-    return _divide(dataset, test_fraction, seed)
+    return _divide(dataset, test_fraction, seed, validation_fraction)
 
 
-def load_digit_traits(test_fraction: float = 0.2, seed: int = 0) -> Dataset:
+def load_digit_traits(test_fraction: float = 0.2, seed: int = 0, validation_fraction: float = 0.0) -> Dataset:
     """Four questions about each of scikit-learn's digits, to be answered with yes or no: several at once.
 
     The images and their division are those of :func:`load_digits`, every digit in the same share. The
@@ -219,11 +232,13 @@ def load_digit_traits(test_fraction: float = 0.2, seed: int = 0) -> Dataset:
         The part to hold out as ``test``; 0 leaves all digits in ``train``.
     seed
         The seed of the shuffle.
+    validation_fraction
+        The part of the rest to hold out as ``validation``.
 
     Returns
     -------
     Dataset
-        ``train`` and ``test``: X (n, 64) float32, y (n, 4) float32 of 0 and 1.
+        ``train``, ``test`` and ``validation``: X (n, 64) float32, y (n, 4) float32 of 0 and 1.
 
     Raises
     ------
@@ -238,7 +253,7 @@ def load_digit_traits(test_fraction: float = 0.2, seed: int = 0) -> Dataset:
     >>> traits.train
     Split('train': X (1437, 64) float32, y (1437, 4) float32)
     """
-    digits = load_digits(test_fraction, seed)
+    digits = load_digits(test_fraction, seed, validation_fraction)
     names = tuple(_TRAITS)
     answers = np.array([[digit in yes for yes in _TRAITS.values()] for digit in range(10)], np.float32)
 
@@ -248,6 +263,7 @@ def load_digit_traits(test_fraction: float = 0.2, seed: int = 0) -> Dataset:
     return Dataset(
         "digit-traits",
         train=asked(digits.train),
+        validation=None if digits.validation is None else asked(digits.validation),
         test=None if digits.test is None else asked(digits.test),
         description=f"four yes-or-no traits of {digits.description}",
         target_names=names,
@@ -407,12 +423,12 @@ def _lack(folder: Path) -> str:
     return "without " + ", ".join(name for name in _MNIST_FILES if _either(folder, name) is None)
 
 
-_NAMED: dict[str, Callable[[float, int], Dataset]] = {
+_NAMED: dict[str, Callable[[float, int, float], Dataset]] = {
     "digit-traits": load_digit_traits,
     "digits": load_digits,
-    "mnist": lambda test_fraction, seed: load_mnist(),
+    "mnist": lambda test_fraction, seed, validation_fraction: load_mnist(),
 }
-_READERS: dict[str, Callable[[str, int | str | None], Dataset]] = {
+_READERS: dict[str, Callable[[str, int | str | Sequence[int | str] | None], Dataset]] = {
     ".csv": _table,
     ".tsv": _table,
     ".txt": _table,

@@ -37,11 +37,11 @@ _SNIFFED_ROWS = 20
 
 def read_csv(
     path: str | os.PathLike[str],
-    target: int | str | None = -1,
+    target: int | str | Sequence[int | str] | None = -1,
     delimiter: str | None = None,
     header: bool | Literal["auto"] = "auto",
 ) -> Dataset:
-    """Read a table of numbers from a UTF-8 text file, and one of its columns as the target.
+    """Read a table of numbers from a UTF-8 text file, and one of its columns, or several, as the target.
 
     Every cell but the target's is a finite number; nothing is filled in or left out. Blank lines are
     skipped, spaces around a cell are dropped, and cells may be quoted as in RFC 4180. A cell takes 8 bytes
@@ -54,13 +54,16 @@ def read_csv(
       the classes ``"0"``, ..., ``"k-1"``; else ``classes`` is None;
     - other numbers become float64. A column is whole only if each cell is written so: ``1.0`` is not.
 
+    Several target columns, which a list names, are numbers: float64, one column each in the order of the
+    list, with the names in the header, where there is one, as ``target_names``.
+
     Parameters
     ----------
     path
         The file. A byte-order mark is allowed.
     target
         The column to predict: its name in the header, or its index from 0 (from the end when
-        negative). None reads every column as a feature.
+        negative). A list of these: several columns. None reads every column as a feature.
     delimiter
         The character between cells. None finds it among tab, semicolon and comma.
     header
@@ -70,7 +73,8 @@ def read_csv(
     Returns
     -------
     Dataset
-        All rows as ``train``: X (n, n_features) float64, y (n,) or None.
+        All rows as ``train``: X (n, n_features) float64, y (n,), with a list of t columns (n, t), or
+        None.
 
     Raises
     ------
@@ -95,6 +99,16 @@ def read_csv(
            [0.1, 2. ]])
     >>> pets.train.y, pets.classes
     (array([1, 0]), ('bird', 'cat'))
+
+    Several targets:
+
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "flats.csv"
+    ...     _ = path.write_text("rooms,rent,price\\n2,700,160\\n3,900,210\\n")
+    ...     flats = read_csv(path, target=["price", "rent"])
+    >>> flats.train.y, flats.target_names
+    (array([[160., 700.],
+           [210., 900.]]), ('price', 'rent'))
     """
     if header not in (True, False, "auto"):
         raise ArgumentError(f"header is {header!r}, expected True, False or 'auto'")
@@ -106,12 +120,13 @@ def read_csv(
     classes: tuple[str, ...] | None = None
     if y is not None:
         labels, classes = as_target(y) if words is None else as_labels(y, words)
-    stem = Path(name).stem
+    stem, called = Path(name).stem, layout.target_names
     return Dataset(
         stem,
-        train=Split(X, labels, classes, "train"),
+        train=Split(X, labels, classes, "train", called),
         classes=classes,
         description=f"{len(X):,} rows of {X.shape[1]:,} numbers from {Path(name).name}",
+        target_names=called,
     )
 
 
@@ -123,9 +138,16 @@ class _Layout:
     header_lines: int
     first_line: int
     width: int
-    target: int | None
+    targets: tuple[int, ...]
+    several: bool
     words: bool
     header: bool | Literal["auto"]
+
+    @property
+    def target_names(self) -> tuple[str, ...] | None:
+        if not self.several or self.names is None:
+            return None
+        return tuple(self.names[column] for column in self.targets)
 
     def place(self, line: int, column: int) -> str:
         title = f" ({self.names[column]!r})" if self.names else ""
@@ -197,34 +219,47 @@ def _rows(path: str, delimiter: str) -> Generator[tuple[int, int, list[str]]]:
             ) from error
 
 
-def _layout(path: str, target: int | str | None, delimiter: str, header: bool | Literal["auto"]) -> _Layout:
+def _layout(
+    path: str,
+    target: int | str | Sequence[int | str] | None,
+    delimiter: str,
+    header: bool | Literal["auto"],
+) -> _Layout:
     with closing(_rows(path, delimiter)) as rows:
         first, second = next(rows, None), next(rows, None)
     if first is None:
         raise FormatError(f"{path}: is empty, expected rows of numbers separated by {delimiter!r}")
     cells = first[2]
-    index = _target_index(path, target, cells, header)
-    features = [cell for column, cell in enumerate(cells) if column != index]
+    asked: list[Any] = [] if target is None else [target]
+    several = False
+    if isinstance(target, Sequence) and not isinstance(target, (str, bytes)):
+        asked, several = list(target), True
+    targets = tuple(_target_index(path, column, cells, header) for column in asked)
+    if several:
+        _check_several(asked, targets)
+    features = [cell for column, cell in enumerate(cells) if column not in targets]
     if not features:
+        which = "which is the target; expected features beside it:"
+        if several:
+            which = "each of them a target; expected features beside them: name fewer targets, or,"
+        count = "1 column" if len(cells) == 1 else f"{len(cells)} columns"
         raise FormatError(
-            f"{path}: line {first[0]} has 1 column, which is the target; expected features beside it: "
+            f"{path}: line {first[0]} has {count}, {which} "
             f"if the cells are not separated by {delimiter!r}, give the delimiter"
         )
-    named = _is_header(features) if header == "auto" and not isinstance(target, str) else header is not False
-    if not named:
-        words = index is not None and not _is_number(cells[index])
-        return _Layout(path, delimiter, None, 0, first[0], len(cells), index, words, header)
-    if second is None:
+    by_name = any(isinstance(column, str) for column in asked)
+    named = _is_header(features) if header == "auto" and not by_name else header is not False
+    if named and second is None:
         raise FormatError(f"{path}: holds a header and no rows, expected one row for each example")
-    words = index is not None and index < len(second[2]) and not _is_number(second[2][index])
-    return _Layout(path, delimiter, tuple(cells), first[1], first[0], len(cells), index, words, header)
+    # Several targets are numbers, whatever their first cells hold.
+    column = targets[0] if targets and not several else None
+    row = second[2] if named and second is not None else cells
+    words = column is not None and column < len(row) and not _is_number(row[column])
+    names, lines = (tuple(cells), first[1]) if named else (None, 0)
+    return _Layout(path, delimiter, names, lines, first[0], len(cells), targets, several, words, header)
 
 
-def _target_index(
-    path: str, target: int | str | None, cells: list[str], header: bool | Literal["auto"]
-) -> int | None:
-    if target is None:
-        return None
+def _target_index(path: str, target: Any, cells: list[str], header: bool | Literal["auto"]) -> int:
     if isinstance(target, str):
         if header is False:
             raise ArgumentError(
@@ -242,13 +277,26 @@ def _target_index(
     try:
         index = operator.index(target)
     except TypeError as error:
-        raise ArgumentError(f"target is {target!r}, expected a column's name, index, or None") from error
+        raise ArgumentError(
+            f"target is {target!r}, expected a column's name, index, a list of these, or None"
+        ) from error
     if not -len(cells) <= index < len(cells):
         raise ArgumentError(
             f"target is column {index}, expected {-len(cells)} to {len(cells) - 1}, since {path} has "
             f"{len(cells)} columns"
         )
     return index % len(cells)
+
+
+def _check_several(asked: Sequence[Any], targets: Sequence[int]) -> None:
+    if not targets:
+        raise ArgumentError("target is an empty list, expected one column or more, or None for no target")
+    for place, column in enumerate(targets):
+        before = targets.index(column)
+        if before < place:
+            ways = "" if asked[before] == asked[place] else f", as {asked[before]!r} and as {asked[place]!r}"
+            which = f"the column {asked[place]!r}" if not ways else "one column"
+            raise ArgumentError(f"target names {which} twice{ways}, expected each once: leave one out")
 
 
 def _is_number(cell: str) -> bool:
@@ -259,7 +307,7 @@ def _is_header(features: Sequence[str]) -> bool:
     return any(features) and not any(map(_is_number, features))
 
 
-#: X; y; and, where y holds codes for words, the word of each code.
+#: X; y, a column for each where there may be several; and, where y holds codes for words, the word of each.
 _Parsed = tuple[NDArray[np.float64], NDArray[Any] | None, list[str] | None]
 
 
@@ -275,23 +323,22 @@ def _parse_fast(layout: _Layout) -> _Parsed | None:
             code = codes[cell] = len(codes)
         return code
 
-    words = layout.target is not None and layout.words
-    table = _loadtxt(layout, np.float64, converters={layout.target or 0: encode} if words else None)
+    columns = list(layout.targets)
+    table = _loadtxt(layout, np.float64, converters={columns[0]: encode} if layout.words else None)
     if table is None or table.shape[1] != layout.width or not _finite(table):
         return None
-    if layout.target is None:
+    if not columns:
         return table, None, None
-    column = table[:, layout.target]
-    y: NDArray[Any] = column.copy()
+    if layout.several:
+        y: NDArray[Any] = np.ascontiguousarray(table[:, columns])
+        return _without(table, columns), y, None
+    column = table[:, columns[0]]
+    y = column.copy()
     if layout.words:
         y = y.astype(np.intp)
-    elif _may_be_whole(column) and (whole := _loadtxt(layout, np.int64, usecols=[layout.target])) is not None:
+    elif _may_be_whole(column) and (whole := _loadtxt(layout, np.int64, usecols=columns)) is not None:
         y = whole[:, 0]
-    return (
-        _without(table, layout.target),
-        y,
-        [word.strip() for word in codes] if layout.words else None,
-    )
+    return _without(table, columns), y, [word.strip() for word in codes] if layout.words else None
 
 
 def _loadtxt(
@@ -320,15 +367,15 @@ def _loadtxt(
             return None
 
 
-def _without(table: NDArray[np.float64], column: int) -> NDArray[np.float64]:
-    """The table without a column, moved together in its own memory: a copy would take as much again."""
+def _without(table: NDArray[np.float64], columns: list[int]) -> NDArray[np.float64]:
+    """The table without columns, moved together in its own memory: a copy would take as much again."""
     rows, width = table.shape
-    flat, kept = table.reshape(-1), np.arange(width) != column
-    step = 1 + _CHUNK // width
+    flat, kept = table.reshape(-1), np.isin(np.arange(width), columns, invert=True)
+    left, step = width - len(columns), 1 + _CHUNK // width
     for start in range(0, rows, step):
         block = table[start : start + step, kept]
-        flat[start * (width - 1) :][: block.size] = block.reshape(-1)
-    return flat[: rows * (width - 1)].reshape(rows, width - 1)
+        flat[start * left :][: block.size] = block.reshape(-1)
+    return flat[: rows * left].reshape(rows, left)
 
 
 def _finite(table: NDArray[np.float64]) -> bool:
@@ -342,7 +389,7 @@ def _may_be_whole(column: NDArray[np.float64]) -> bool:
 
 def _parse_slow(layout: _Layout) -> _Parsed:
     """The table row by row: the definition of what a table is, and the source of every complaint."""
-    values = array("d")
+    values, numbers = array("d"), array("d")
     targets: list[str] = []
     codes: dict[str, int] = {}
     labels = array("q")
@@ -354,18 +401,25 @@ def _parse_slow(layout: _Layout) -> _Parsed:
                     f"line {layout.first_line}: look for a missing or spare {layout.delimiter!r} in it"
                 )
             for column, cell in enumerate(cells):
-                if column == layout.target:
-                    _check_target(layout, line, cell)
+                if column in layout.targets:
+                    if layout.several:
+                        numbers.append(_value(layout, line, column, cell))
+                        continue
+                    _check_target(layout, line, column, cell)
                     if layout.words:
                         labels.append(codes.setdefault(cell, len(codes)))
                     else:
                         targets.append(cell)
                 else:
                     values.append(_value(layout, line, column, cell))
-    features = layout.width - (layout.target is not None)
-    X = np.frombuffer(values, np.float64).reshape(-1, features)
-    if layout.target is None:
+    X = np.frombuffer(values, np.float64).reshape(-1, layout.width - len(layout.targets))
+    if not layout.targets:
         return X, None, None
+    if layout.several:
+        # As they lie in the file, to the order in which they were asked for.
+        order = [sorted(layout.targets).index(column) for column in layout.targets]
+        y = np.frombuffer(numbers, np.float64).reshape(-1, len(order))
+        return X, np.ascontiguousarray(y[:, order]), None
     if layout.words:
         return X, np.frombuffer(labels, np.int64), list(codes)
     if all(map(_INTEGER.fullmatch, targets)):
@@ -376,8 +430,7 @@ def _parse_slow(layout: _Layout) -> _Parsed:
     return X, np.array([float(cell) for cell in targets]), None
 
 
-def _check_target(layout: _Layout, line: int, cell: str) -> None:
-    column = layout.target or 0
+def _check_target(layout: _Layout, line: int, column: int, cell: str) -> None:
     if not layout.words:
         _value(layout, line, column, cell)
     elif not cell:
@@ -404,9 +457,11 @@ def _value(layout: _Layout, line: int, column: int, cell: str) -> float:
     shown = cell if len(cell) <= 40 else cell[:37] + "..."
     if _DECIMAL_COMMA.fullmatch(cell):
         remedy = "write the decimal point as a point"
+    elif layout.several and column in layout.targets:
+        remedy = "write the cell as a number; only a target that is alone may be words, the names of classes"
     elif line == layout.first_line and layout.header == "auto" and layout.names is None:
         remedy = "if this line names the columns, pass header=True; else write the cell as a number"
-    elif column == layout.target:
+    elif column in layout.targets:
         remedy = "write every target as a number, or every target as a word"
     else:
         remedy = "write the cell as a number, remove the column, or make it the target"

@@ -26,7 +26,7 @@ class Dense(Layer):
     activation : str
         A name of :data:`gpunn.activations.ACTIVATIONS`, or ``"softmax"``.
     weights, bias : str
-        Names of initialisers; ``"normal"`` is the book's N(0, 1).
+        Names of initialisers; ``"normal"`` is Nielsen's N(0, 1).
 
     Raises
     ------
