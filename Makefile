@@ -40,7 +40,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv .venv
 
 .venv/.demo: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[sklearn,plot]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[sklearn,plot,tensorboard]'
 	@touch $@
 
 .venv/.test: $(BIN)/python pyproject.toml

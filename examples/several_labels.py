@@ -3,15 +3,17 @@
     python examples/several_labels.py [epochs]
 
 A network with dropout learns them by AdamW under a cosine schedule, with class weights against the rarer
-answers, stops early and keeps its best weights; TensorBoard shows its curves:
+answers, stops early and keeps its best weights; TensorBoard (pip install tensorboardX tensorboard) shows its
+curves:
 
     tensorboard --logdir runs/several_labels
 
 From a shell the same is
 
-    gpunn train --data digit-traits --hidden 128 64 --dropout 0.2 --optimizer adamw --weight-decay 0.01 \\
-        --schedule cosine --warmup 2 --early-stopping 10 --class-weight balanced --metrics f1 \\
-        --tensorboard runs/several_labels --epochs 60
+    gpunn train --data digit-traits --hidden 128 64 --weights he_normal --dropout 0.2 --optimizer adamw \\
+        --lr 0.002 --weight-decay 0.01 --schedule cosine --warmup 2 --early-stopping 10 \\
+        --validation-fraction 0.2 --class-weight balanced --metrics f1 --tensorboard runs/several_labels \\
+        --epochs 60
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Pictures of training: the learning curves of one run, and several runs over each other.
 
-Matplotlib (``pip install "gpunn[plot]"``) is imported when a picture is drawn, not before, and pyplot's
+Matplotlib (``pip install matplotlib``) is imported when a picture is drawn, not before, and pyplot's
 global state is left alone: each function returns a :class:`matplotlib.figure.Figure` of its own, white,
 made for print, and writes it to ``path`` where one is given.
 """
@@ -188,7 +188,7 @@ def _figure(
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingMatplotlibError(
-            f'pictures need Matplotlib, which cannot be imported ({error}): pip install "gpunn[plot]"'
+            f"pictures need Matplotlib, which cannot be imported ({error}): pip install matplotlib"
         ) from error
     panels = [(label, [curve for curve in curves if curve.values]) for label, curves in panels]
     panels = [(label, curves) for label, curves in panels if curves]

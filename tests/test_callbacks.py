@@ -910,9 +910,7 @@ def test_a_missing_tensorboardX_is_an_error_that_tells_what_to_install(tmp_path,
     for name in [name for name in sys.modules if name.startswith("tensorboardX.")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    with pytest.raises(
-        callbacks.MissingTensorBoardXError, match=r'pip install "gpunn\[tensorboard\]"'
-    ) as caught:
+    with pytest.raises(callbacks.MissingTensorBoardXError, match=r"pip install tensorboardX") as caught:
         TensorBoard(tmp_path)
     assert isinstance(caught.value, gpunn.GpunnError)
     assert isinstance(caught.value, ImportError)

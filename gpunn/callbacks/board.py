@@ -34,7 +34,7 @@ class TensorBoard(Log):
 
     Each training is a run of its own below the folder, ``run-1``, ``run-2``, ...; a fit that goes on with the
     same trainer adds to its run. Look at them with ``tensorboard --logdir FOLDER``. Needs tensorboardX
-    (``pip install "gpunn[tensorboard]"``).
+    (``pip install tensorboardX``).
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class TensorBoard(Log):
         except ImportError as error:
             raise MissingTensorBoardXError(
                 f"TensorBoard needs tensorboardX, which cannot be imported ({error}): "
-                f'pip install "gpunn[tensorboard]"'
+                f"pip install tensorboardX"
             ) from error
         self._library = tensorboardX
 

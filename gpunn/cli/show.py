@@ -79,7 +79,7 @@ def _here() -> None:
         print(f"  {status}")
     print("\nextras")
     for extra, distribution in _EXTRAS.items():
-        print(f"  {extra:<11} {_version(distribution, extra)}")
+        print(f"  {extra:<11} {_version(distribution)}")
     print("\ndata (--data)")
     print("  digits        comes with scikit-learn")
     print("  digit-traits  the same, with four questions about each digit")
@@ -92,11 +92,11 @@ def _blas() -> str:
     return f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip()
 
 
-def _version(distribution: str, extra: str) -> str:
+def _version(distribution: str) -> str:
     try:
         return f"{distribution} {metadata.version(distribution)}"
     except metadata.PackageNotFoundError:
-        return f'{distribution} is not installed: pip install "gpunn[{extra}]"'
+        return f"{distribution} is not installed: pip install {distribution}"
 
 
 def _mnist() -> str:

@@ -199,7 +199,7 @@ def load_digits(test_fraction: float = 0.2, seed: int = 0, validation_fraction: 
     except ImportError as error:
         raise DataError(
             "the data set 'digits' comes with scikit-learn, which cannot be imported here: "
-            'pip install "gpunn[sklearn]"'
+            "pip install scikit-learn"
         ) from error
     pixels, labels = bundled(return_X_y=True)
     X = (np.asarray(pixels) / 16).astype(np.float32)
@@ -277,7 +277,7 @@ def load_mnist(split: str = "book") -> Dataset:
     ``t10k-images-idx3-ubyte`` and ``t10k-labels-idx1-ubyte``, with ``.gz`` at the end or without, are
     looked for in the folder that the environment variable ``GPUNN_DATA`` names, in its subfolder
     ``mnist``, and in the user's cache. Only then are they downloaded into the cache by pooch
-    (``pip install "gpunn[data]"``), checked against their SHA-256. Pixels 0..255 are scaled to 0..1.
+    (``pip install pooch``), checked against their SHA-256. Pixels 0..255 are scaled to 0..1.
     Fashion-MNIST and others that keep MNIST's names and sizes can be put in the same place.
 
     Parameters
@@ -385,7 +385,7 @@ def _download(folders: list[Path]) -> list[Path]:
     try:
         import pooch
     except ImportError as error:
-        raise _unobtainable(folders, ['it needs pooch: pip install "gpunn[data]"']) from error
+        raise _unobtainable(folders, ["it needs pooch: pip install pooch"]) from error
     paths = []
     for name, sha256 in _MNIST_FILES.items():
         causes = []
