@@ -9,11 +9,12 @@ What PyTorch does not do, or not so, is written out here, in this order (g is th
 
 1. g ← g · min(1, c/‖g‖) over weights and biases together. ``torch.nn.utils.clip_grad_norm_`` divides by
    ‖g‖ + 1e-6 instead; where ‖g‖ = 0 the factor is 1.
-2. w ← w (1 − lr weight_decay) for SGD, before the step, as ``torch.optim.AdamW`` does it.
-3. g ← g + l1 sign(w), with sign(0) = 0.
+2. g ← g + l1 sign(w), with sign(0) = 0.
+3. w ← w (1 − lr weight_decay) for SGD, before the step, as ``torch.optim.AdamW`` does it.
+
 
 l2 is the ``weight_decay`` of the optimisers without W, in a group of parameters that holds the weights only.
-PyTorch has no optimiser with both: where weight_decay and a penalty meet, the penalty sees w after its decay.
+PyTorch has no optimiser with both: where weight_decay and a penalty meet, the penalty sees the w before it.
 """
 
 from __future__ import annotations
@@ -131,17 +132,19 @@ def trajectory(
     w = torch.tensor(start[:WEIGHTS], requires_grad=True)
     b = torch.tensor(start[WEIGHTS:], requires_grad=True)
     by_torch = make is torch.optim.AdamW
-    decay = settings["weight_decay"] if by_torch else settings.get("l2", 0.0)
+    by_hand = "weight_decay" in settings and not by_torch
+    decay = settings["weight_decay"] if by_torch else 0.0 if by_hand else settings.get("l2", 0.0)
     groups = [{"params": [w], "weight_decay": decay}, {"params": [b], "weight_decay": 0.0}]
     optimizer = make(groups, **own, foreach=False)
     rows = []
     for row in gradients:
         g = clipped(torch.tensor(row), settings.get("clip_norm"))
         with torch.no_grad():
-            if "weight_decay" in settings and not by_torch:
-                w.mul_(1 - settings["lr"] * settings["weight_decay"])
             w.grad = g[:WEIGHTS] + settings.get("l1", 0.0) * torch.sign(w)
             b.grad = g[WEIGHTS:].clone()
+            if by_hand:
+                w.grad += settings.get("l2", 0.0) * w
+                w.mul_(1 - settings["lr"] * settings["weight_decay"])
         optimizer.step()
         rows.append([*w.tolist(), *b.tolist()])
     return rows
@@ -267,7 +270,7 @@ def main() -> None:
             "clip_norm": "data gradient times min(1, clip_norm/norm), without torch's + 1e-6, before l1, l2",
             "l2": "torch's weight_decay of the optimisers without W",
             "l1": "l1 sign(w) added to the clipped gradient, sign(0) = 0",
-            "weight_decay": "w times (1 - lr weight_decay), before penalties and step; AdamW: torch's own",
+            "weight_decay": "w times (1 - lr weight_decay), after penalties, before step; AdamW: torch's own",
             "factors": "of the learning rate at step (or epoch) 0, 1, 2, ...",
         },
         "start": start.tolist(),

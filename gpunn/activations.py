@@ -357,7 +357,7 @@ def register_activation(
     gpunn.errors.ArgumentError: activation 'swallows': sigma(nan) is 0.0, expected NaN, ...
     >>> del gpunn.activations.ACTIVATIONS["mish"]
     """
-    if not isinstance(name, str) or not name.strip():
+    if not isinstance(name, str) or not name.strip() or name != name.strip():
         raise ArgumentError(f"name is {name!r}, expected a string that is not empty")
     if name in ACTIVATIONS or name in _OWN or name == "softmax":
         raise ArgumentError(f"activation {name!r} exists already: choose another name")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +18,10 @@ from .arrays import as_numbers, blocks, column_names, first_where, place, stays_
 from .backends.base import Backend
 from .errors import ArgumentError, DataError, ShapeError
 from .losses import Loss
+from .metrics import Metric
 from .variants import Model, Targets
 
-__all__ = ["Batches", "as_inputs", "as_numbers", "as_targets", "as_weights", "prepare"]
+__all__ = ["Batches", "as_inputs", "as_numbers", "as_targets", "as_weights", "check_metrics", "prepare"]
 
 Array = NDArray[Any]
 
@@ -49,7 +50,7 @@ class Batches:
     host: Mapping[str, Given]
 
     def fingerprint(self) -> int:
-        """A number that tells this data set from another: a CRC of 64 rows spread over it."""
+        """A number that tells these data and weights from others: a CRC of 64 rows spread over them."""
         rows = np.linspace(0, self.count - 1, 64).astype(int)
         code = 0
         for given in self.host.values():
@@ -83,6 +84,20 @@ class Batches:
                     f"{where}: {name} holds {value} at {place(first, given.columns)} ({values} such values "
                     f"in {rows} rows): {hint}"
                 )
+
+
+def check_metrics(batches: Batches, metrics: Sequence[Metric], loss: Loss, outputs: int) -> None:
+    """Raise DataError where a metric asks yes or no, and the targets are other numbers."""
+    asking = [metric.name for metric in metrics if metric.outputs is not None and metric.numbers is None]
+    if not asking or batches.targets.labels or not loss.splits_by_output(outputs):
+        return
+    name, given = next(item for item in batches.host.items() if item[0].endswith("y"))
+    bad = first_where(given.used, lambda block: (block < 0) | (block > 1))
+    if bad is not None:
+        raise DataError(
+            f"metric {asking[0]!r} takes targets of 0 and 1, {name} holds {given.used[bad]} at "
+            f"{place(bad, given.columns)}: for targets that are numbers there are 'mae' and 'r2'"
+        )
 
 
 def as_inputs(values: Any, model: Model, name: str = "X", *, empty: bool = False) -> Array:
@@ -128,7 +143,7 @@ def as_targets(
         array = array[:, None]
     if array.shape != (count, outputs):
         if array.ndim == 2 and array.shape[1] == 1 and whole and loss.takes_labels(outputs):
-            hint = f"labels are 1-D: pass {name}.ravel()"
+            hint = f"labels are 1-D: pass numpy.ravel({name})"
         elif array.ndim == 1 and loss.takes_labels(outputs):
             hint = f"labels are integers, got {array.dtype}: pass {name}.astype(int)"
             if not np.isfinite(array).all():
@@ -217,7 +232,10 @@ def as_weights(
 
 def _class_weights(class_weight: Any, labels: Array | None, classes: int) -> Array:
     if labels is None:
-        raise ArgumentError("class_weight needs integer labels as y; for other targets use sample_weight")
+        raise ArgumentError(
+            "class_weight needs integers as y, and a loss that takes them for classes; elsewhere use "
+            "sample_weight"
+        )
     labels = np.asarray(labels, np.int64)
     expected = "'balanced' or a mapping of label to weight"
     counts = np.bincount(labels, minlength=classes)
@@ -317,5 +335,6 @@ def prepare(
     data = {"X": backend.upload(inputs, model.dtype), "T": backend.upload(target, kind)}
     if weights is not None:
         data["weights"] = backend.upload(weights, model.dtype)
+        host["sample_weight"] = Given(weights, weights, model.dtype)
     mass = float(count) if weights is None else float(np.sum(weights, dtype=np.float64))
     return Batches(data, Targets(is_labels, weights is not None), count, mass, host)

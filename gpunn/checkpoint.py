@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.numpy import save as to_bytes
 
 from .device import backend_for
-from .errors import FormatError, unknown_name
+from .errors import ArgumentError, FormatError, unknown_name
 from .files import write_atomically
 
 __all__ = ["NETWORKS", "File", "build_network", "load", "read", "write"]
@@ -64,7 +64,13 @@ def write(path: str | os.PathLike[str], kind: str, config: Mapping[str, Any], te
     """Write a file so that at any moment the old or the new one is whole on disk."""
     target = Path(path)
     ready = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-    text = json.dumps({"format": FORMAT, "kind": kind, "config": config}, default=plain)
+    try:
+        text = json.dumps({"format": FORMAT, "kind": kind, "config": config}, default=plain)
+    except TypeError as error:
+        raise ArgumentError(
+            f"{target} cannot be saved: {error}; the history and the layers' arguments may hold numbers, "
+            f"text, lists, mappings and arrays"
+        ) from error
     write_atomically(target, to_bytes(ready, metadata={"gpunn": f"{_digest(text, ready)} {text}"}))
 
 

@@ -184,9 +184,10 @@ class Engine:
         """Whether a cost was not finite."""
         return int(self.read("first_bad")[0]) >= 0
 
-    def all_finite(self) -> bool:
+    def all_finite(self, *, loss: bool = True) -> bool:
         """Whether Θ, the optimiser's state and the last cost are finite."""
-        return all(self.backend.all_finite(self.memory[name]) for name in ("theta", "loss", *self._states))
+        names = ("theta", *self._states, *(("loss",) if loss else ()))
+        return all(self.backend.all_finite(self.memory[name]) for name in names)
 
     def find_bad_op(
         self, before: State, steps: int, replay: Callable[[int, bool], Runner]

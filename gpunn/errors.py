@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import difflib
 import operator
+import sys
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -23,8 +25,29 @@ __all__ = [
     "ShapeError",
     "UnknownNameError",
     "unknown_name",
+    "warn",
     "whole_number",
 ]
+
+
+#: What other libraries call some of ours, in lower case.
+ELSEWHERE = {
+    "linear": "identity",
+    "none": "identity",
+    "logistic": "sigmoid",
+    "swish": "silu",
+    "leakyrelu": "leaky_relu",
+    "hardsigmoid": "hard_sigmoid",
+    "bce": "binary_cross_entropy",
+    "binary_crossentropy": "binary_cross_entropy",
+    "log_loss": "cross_entropy",
+    "categorical_crossentropy": "cross_entropy",
+    "sparse_categorical_crossentropy": "cross_entropy",
+    "mean_squared_error": "mse",
+    "mean_absolute_error": "mae",
+    "squared_error": "mse",
+    "acc": "accuracy",
+}
 
 
 class GpunnError(Exception):
@@ -76,9 +99,20 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameEr
     "unknown activation 'sigmod': did you mean 'sigmoid'? Known: relu, sigmoid"
     """
     names = sorted(known)
-    near = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.5)
-    hint = f" did you mean {near[0]!r}?" if near else ""
-    return UnknownNameError(f"unknown {kind} {name!r}:{hint} Known: {', '.join(names) or 'none'}")
+    given = str(name).lower()
+    near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
+    if ELSEWHERE.get(given) in names:
+        near = [ELSEWHERE[given]]
+    hint = f": did you mean {near[0]!r}?" if near else "."
+    return UnknownNameError(f"unknown {kind} {name!r}{hint} Known: {', '.join(names) or 'none'}")
+
+
+def warn(message: str) -> None:
+    """Warn of something at the line of the caller outside gpunn."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "gpunn":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, GpunnWarning, stacklevel=level - 1)
 
 
 def whole_number(name: str, value: Any, least: int) -> int:

@@ -20,6 +20,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     """
     target = Path(os.path.realpath(path))
     folder = target.parent
+    if target.is_dir():
+        raise IsADirectoryError(f"cannot save {path}: it is a folder, expected the path of a file")
     if not folder.is_dir():
         raise FileNotFoundError(f"cannot save {path}: the folder {folder} does not exist")
     stem = f".gpunn-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}"

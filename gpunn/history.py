@@ -24,14 +24,27 @@ def _is_number(value: Any) -> bool:
 
 
 def lower_is_better(key: str) -> bool:
-    """Whether less of an entry of the history is better: of losses, and of what metrics say so.
+    """Whether less of an entry of the history is better: known of losses, metrics and the usual names.
+
+    Raises :class:`gpunn.ArgumentError` for another name: a guess would keep the worst instead of the best.
 
     >>> lower_is_better("val_loss"), lower_is_better("mae"), lower_is_better("val_accuracy")
     (True, True, False)
+    >>> lower_is_better("val_perplexity")
+    Traceback (most recent call last):
+        ...
+    gpunn.errors.ArgumentError: nobody knows whether less of 'val_perplexity' is better: say so
     """
     name = key.removeprefix("val_")
-    row = METRICS.get(name)
-    return row.lower if row is not None else name.endswith(("loss", "penalty", "error"))
+    if name in METRICS:
+        return METRICS[name].lower
+    if name.endswith(("loss", "penalty", "error", "mse", "rmse", "mae", "mape")):
+        return True
+    if name.startswith("top_") or name.endswith(
+        ("accuracy", "precision", "recall", "f1", "r2", "auc", "score")
+    ):
+        return False
+    raise ArgumentError(f"nobody knows whether less of {key!r} is better: say so")
 
 
 class History:
@@ -69,14 +82,19 @@ class History:
         """The names of all entries, in the order in which they first came."""
         return list(dict.fromkeys(key for record in self.records for key in record))
 
-    def best(self, key: str) -> dict[str, Any]:
-        """The record with the highest value of a metric, or the lowest of a loss."""
+    def best(self, key: str, lower: bool | None = None) -> dict[str, Any]:
+        """The record with the highest value of a metric, or the lowest of a loss.
+
+        ``lower`` says whether less is better, where the name does not.
+        """
         if key not in self.keys():
             raise unknown_name("entry of the history", key, self.keys())
         usable = [record for record in self.records if _is_number(record.get(key))]
         if not usable:
             raise ArgumentError(f"no epoch of this history has a finite {key!r}")
-        return (min if lower_is_better(key) else max)(usable, key=lambda record: record[key])
+        return (min if (lower_is_better(key) if lower is None else lower) else max)(
+            usable, key=lambda record: record[key]
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the records as JSON, atomically."""

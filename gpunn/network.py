@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from . import checkpoint, variants
 from .activations import ACTIVATIONS
 from .backends.base import Memory, Runner
-from .batches import Batches, as_inputs, as_numbers, prepare
+from .batches import Batches, as_inputs, as_numbers, check_metrics, prepare
 from .device import backend_for
 from .errors import ArgumentError, DataError, ShapeError, unknown_name, whole_number
 from .initializers import initialize
@@ -465,7 +465,8 @@ class Sequential:
         Returns
         -------
         dict
-            ``"loss"`` and one entry a metric: a float, a matrix for ``"confusion"``.
+            ``"loss"`` and one entry a metric: a float, a matrix for ``"confusion"``. Weights are for the loss
+            alone: metrics count every example once.
 
         Raises
         ------
@@ -482,6 +483,7 @@ class Sequential:
                 )
             return self.evaluate_batches(self._scanned(stream, row), row, measured, batch_size)
         batches = self._prepare(X, y, row, sample_weight)
+        check_metrics(batches, measured, row, self.outputs)
         batches.scan("evaluate")
         return self.evaluate_batches([batches], row, measured, batch_size)
 

@@ -351,7 +351,7 @@ _BOOK = "Nielsen, Neural Networks and Deep Learning"
 _WEIGHTED = "C = Σᵢ wᵢ Cᵢ / Σᵢ wᵢ over the examples i of the batch, wᵢ = 1 where no weights are given"
 
 #: What an update goes along: the clipped gradient of the data, and the gradient of the penalties.
-_G = "g = ⟨clip:s ⟩{grad}⟨l2: + l2 w⟩⟨l1: + l1 sign w⟩⟨decay:; first w = w − lr decay w⟩"
+_G = "g = ⟨clip:s ⟩{grad}⟨l2: + l2 w⟩⟨l1: + l1 sign w⟩⟨decay:; and w = w − lr decay w⟩"
 
 OPS: dict[str, Rule] = {}
 

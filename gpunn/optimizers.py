@@ -3,7 +3,7 @@
 All of them go along g = s ∇C + l2 w + l1 sign(w): ``l2`` and ``l1`` add ½ l2 Σw² and l1 Σ|w| over the weights
 (not the biases) to the cost (Nielsen's λ is l2 = λ/n), and s = min(1, clip_norm/‖∇C‖) where ``clip_norm`` is
 given, over the gradient of the data alone, all parameters together. ``weight_decay`` is decoupled:
-w ← w − lr · weight_decay · w, before the update and apart from it.
+w ← w − lr · weight_decay · w beside the update and apart from it; g is taken at w as it was.
 """
 
 from __future__ import annotations

@@ -110,21 +110,19 @@ class Schedule(ABC):
                 numbers[key] = value.config()
         return {"class": type(self).__name__, "config": numbers}
 
-    def _check(self, **limits: tuple[float, float]) -> None:
+    def _check(self, *, or_zero: tuple[str, ...] = (), **limits: tuple[float, float]) -> None:
         name = type(self).__name__
         if self.unit not in ("epoch", "step"):
             raise unknown_name(f"unit of {name}:", self.unit, ("epoch", "step"))
         for key, (low, high) in limits.items():
             given = getattr(self, key)
             number = isinstance(given, (int, float, np.integer, np.floating)) and not isinstance(given, bool)
-            if not number or not (low < given <= high) or math.isinf(given):
+            zero = key in or_zero and number and given == 0
+            if not number or not (low < given <= high or zero) or math.isinf(given):
+                least = "of at least" if key in or_zero else "above"
                 most = "" if math.isinf(high) else f" and at most {high:g}"
-                raise ArgumentError(f"{name}: {key} is {given!r}, expected a number above {low:g}{most}")
+                raise ArgumentError(f"{name}: {key} is {given!r}, expected a number {least} {low:g}{most}")
             object.__setattr__(self, key, float(given))
-
-
-#: An open lower end of 0 that lets 0 itself in.
-_BELOW_0 = -math.ulp(0.0)
 
 
 @dataclass(frozen=True)
@@ -215,7 +213,7 @@ class Cosine(Schedule):
     unit: str = "epoch"
 
     def __post_init__(self) -> None:
-        self._check(length=(0, math.inf), final=(_BELOW_0, 1))
+        self._check(or_zero=("final",), length=(0, math.inf), final=(0, 1))
 
     def factors(self, x: Array, width: float) -> Array:
         """Half a wave."""

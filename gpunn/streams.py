@@ -21,7 +21,8 @@ class Stream:
         A list or a loader is gone through once an epoch; a function is called once an epoch; an iterator (a
         generator) goes on where it stopped.
     steps : int, optional
-        The minibatches of one epoch; without it an epoch ends where the source does.
+        The minibatches of one epoch; without it an epoch ends where the source does. With it, a list, loader
+        or function begins anew where it ends, and the next epoch goes on where the last one stopped.
     what : str
         What the batches are, for the messages: ``"validation "``.
     """
@@ -32,6 +33,14 @@ class Stream:
         self.steps = None if steps is None else whole_number("steps_per_epoch", steps, 1)
         self.once = isinstance(source, Iterator)
         self._made = 0
+        self._iterator: Iterator[Any] | None = None
+
+    def _begin(self) -> Iterator[Any]:
+        made = not isinstance(self.source, Iterable) and callable(self.source)
+        source = self.source() if made else self.source
+        if not isinstance(source, Iterable):
+            raise ArgumentError(f"{self.source!r} gives {source!r}, expected an iterable of (x, y) batches")
+        return iter(source)
 
     def __len__(self) -> int:
         """The minibatches of one epoch, 0 where only the source knows."""
@@ -52,19 +61,20 @@ class Stream:
 
     def epoch(self) -> Iterator[tuple[Any, Any, Any]]:
         """The minibatches of one epoch as (x, y, sample_weight or None)."""
-        made = not isinstance(self.source, Iterable) and callable(self.source)
-        source = self.source() if made else self.source
-        if not isinstance(source, Iterable):
-            raise ArgumentError(f"{self.source!r} gives {source!r}, expected an iterable of (x, y) batches")
+        fresh = self._iterator is None or self.steps is None
+        if fresh:
+            self._iterator = self._begin()
         number = 0
         # The count is asked first: a batch that is taken from a generator and not used would be lost.
-        iterator = iter(source)
         while number != self.steps:
             try:
-                batch = next(iterator)
+                batch = next(self._iterator)  # type: ignore[arg-type]
             except StopIteration:
-                break
-            number += 1
+                if self.once or self.steps is None or fresh:
+                    break
+                self._iterator, fresh = self._begin(), True
+                continue
+            number, fresh = number + 1, False
             self._made += 1
             if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
                 raise DataError(

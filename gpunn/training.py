@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import os
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from . import checkpoint
 from .backends.base import Backend, Memory, Runner
-from .batches import Batches
+from .batches import Batches, check_metrics
 from .callbacks.base import Callback, as_callback
 from .device import backend_for
 from .engine import Engine, State
@@ -29,8 +28,8 @@ from .errors import (
     DivergenceError,
     FormatError,
     GpunnError,
-    GpunnWarning,
     ShapeError,
+    warn,
     whole_number,
 )
 from .history import History
@@ -169,7 +168,8 @@ class Trainer:
                 "seed": self.seed,
             }
         )
-        self._lr_scale = 1.0
+        self._lr_scale = self._kept_scale = 1.0
+        self._open = False
         self._pass: dict[str, Any] = {}
         self._order: Any = None
         self._steps = 0
@@ -248,7 +248,7 @@ class Trainer:
         def moved(samples: int, loss: float, accuracy: float | None) -> None:
             progress.advance(samples, loss, accuracy)
             # After the last minibatch the epoch is neither open nor closed: nothing that could be resumed.
-            if feed.batches is None or self._engine.position < feed.batches.count:
+            if self._open:
                 for callback in told:
                     callback.on_progress(self)
 
@@ -260,7 +260,6 @@ class Trainer:
                 callback.on_fit_begin(self)
             while self.epochs_done < last and not self.stop:
                 record = self._epoch(feed, None, moved)
-                self.history.records.append(record)
                 if validation is not None:
                     found = self.network.evaluate_batches(validation(), self.loss, self.metrics)
                     record |= {f"val_{key}": _plain(value) for key, value in found.items()}
@@ -331,6 +330,11 @@ class Trainer:
             )
         self.network.loss = self.loss.name
         if self.optimizer.schedule is not None:
+            if self.optimizer.schedule.unit == "epoch":
+                raise ArgumentError(
+                    f"{self.optimizer.schedule!r} counts epochs, and step() knows none: count with "
+                    f"unit='step', or train by epoch()"
+                )
             self._engine.set_hyper("lr", float(self._rates(self.updates, 1, 0)[0]))
         runner = self._engine.runner(batches.count, batches.targets, gathered=False)
         marks = runner.program.marks
@@ -372,6 +376,13 @@ class Trainer:
         batches = self.network._prepare(X, y, self.loss)
         batches.scan("evaluate")
         return self.network.evaluate_batches([batches], self.loss, self.metrics)
+
+    def rewind(self) -> None:
+        """Give up an epoch that was stopped: the next one begins at its first example.
+
+        The updates that were made stay made.
+        """
+        self._engine.rewind()
 
     @property
     def updates(self) -> int:
@@ -500,7 +511,9 @@ class Trainer:
     ) -> _Feed:
         stream = stream_of(X, y, steps)
         if stream is None:
-            return _Feed(self._batches(X, y, sample_weight, class_weight), None, bool(shuffle), class_weight)
+            batches = self._batches(X, y, sample_weight, class_weight)
+            check_metrics(batches, self.metrics, self.loss, self.network.outputs)
+            return _Feed(batches, None, bool(shuffle), class_weight)
         if sample_weight is not None:
             raise ArgumentError("sample_weight comes with each batch of an iterable: (x, y, sample_weight)")
         if isinstance(class_weight, str):
@@ -533,7 +546,8 @@ class Trainer:
         elif {key: self._pass.get(key) for key in now} != now:
             raise ArgumentError(
                 f"epoch {self.epochs_done + 1} was stopped after {self._engine.position} of "
-                f"{_described(self._pass)}; to go on, give the same data and shuffle, got {_described(now)}"
+                f"{_described(self._pass)}; to go on, give the same data and shuffle, got {_described(now)}; "
+                f"to give that epoch up, call rewind()"
             )
         if not shuffle:
             return np.arange(batches.count)
@@ -552,18 +566,16 @@ class Trainer:
         """Units that start alike stay alike: all-zero weights make every hidden layer one unit wide."""
         tensors = [values for values in self.network.tensors().values() if values.ndim > 1]
         if len(tensors) > 1 and not any(values.any() for values in tensors):
-            warnings.warn(
+            warn(
                 "every weight of this network is zero: the units of a hidden layer are alike and will stay "
-                "alike; start from weights='glorot_uniform' or another random initialiser",
-                GpunnWarning,
-                stacklevel=5,
+                "alike; start from weights='glorot_uniform' or another random initialiser"
             )
 
     def _epoch(
         self, feed: _Feed, limit: int | None, progress: Callable[[int, float, float | None], None]
     ) -> dict[str, Any]:
         order = None if feed.batches is None else self._begin(feed.batches, feed.shuffle)
-        kept = self._engine.state()
+        kept, self._kept_scale = self._engine.state(), self._lr_scale
         steps_before, epochs_before = self.updates, self.epochs_done
         with Interrupt() as interrupt:
             try:
@@ -575,18 +587,17 @@ class Trainer:
                 if whole:
                     self._engine.rewind()
                     self.epochs_done = epochs_before + 1
+                    self.history.records.append(record)
                 else:
                     record["partial"] = True
             except KeyboardInterrupt:
                 # A second Ctrl-C came in the middle of something: this call never happened.
-                self._engine.restore(kept)
+                self._put_back(kept)
                 self.epochs_done = epochs_before
                 raise
             finally:
                 self._steps += max(0, self.updates - steps_before)
         if interrupt.requested:
-            if "partial" not in record:
-                self.history.records.append(record)
             raise KeyboardInterrupt
         return record
 
@@ -614,6 +625,8 @@ class Trainer:
         scale = self._lr_scale
 
         def again(number: int, keep_all: bool) -> Runner:
+            if "rates" in data:
+                self._engine.set_hyper("first_step", first)
             rows = min(self.batch_size, batches.count - self._engine.position)
             return self._engine.bound(rows, batches.targets, data, keep_all=keep_all)
 
@@ -636,6 +649,7 @@ class Trainer:
             limit = None if limit is None else limit - steps
             if self._engine.bad_loss:
                 self._diverged(again, [batches], kept, kept)
+            self._open = position < count
             progress(moved, *self._running_means())
             if "rates" in data and scale != self._lr_scale:  # A callback has changed it.
                 data["rates"] = self.network.backend.upload(self._rates(first, in_epoch, in_epoch), "float64")
@@ -660,7 +674,7 @@ class Trainer:
         if self._engine.position:
             raise ArgumentError(
                 f"epoch {self.epochs_done + 1} was stopped after {self._engine.position} of "
-                f"{_described(self._pass)}: go on with these data first"
+                f"{_described(self._pass)}: go on with these data first, or give that epoch up by rewind()"
             )
         first, in_epoch, number = self.updates, len(feed.stream), 0
         held: list[tuple[Batches, Mapping[str, Any]]] = []
@@ -712,12 +726,14 @@ class Trainer:
             self._pass["seconds"] += time.perf_counter() - tick
             self._pass["samples"] += batches.count
             if time.perf_counter() - told >= SLICE:
+                self._open = True
                 progress(moved, *self._running_means())
                 moved, told = 0, time.perf_counter()
             if interrupt.requested:
                 break
         if not self._engine.all_finite():
             explain()
+        self._open = False
         progress(moved, *self._running_means())
         return not interrupt.requested
 
@@ -734,6 +750,7 @@ class Trainer:
                     f"{what}batch {number} comes with {_kind(batches.targets)}, the first one with "
                     f"{_kind(kind)}: give all batches the same"
                 )
+            check_metrics(batches, self.metrics, self.loss, self.network.outputs)
             if scan:
                 batches.scan(scan)
             yield batches
@@ -787,12 +804,21 @@ class Trainer:
             batches.scan("training")
         self._engine.restore(before)
         step, found = self._engine.find_bad_op(before, made - self.updates, replay)
-        self._engine.restore(kept)
+        self._put_back(kept)
+        where = f"training diverged at step {step} (epoch {self.epochs_done + 1}): {found}."
+        if not self._engine.all_finite(loss=False):
+            raise DivergenceError(
+                f"{where} The weights or the optimiser's state were not finite before this epoch: load good "
+                f"ones, or begin with a new network"
+            )
         raise DivergenceError(
-            f"training diverged at step {step} (epoch {self.epochs_done + 1}): {found}. "
-            f"The last good weights are back. Lower lr (now {self.lr:g}), scale the inputs, or "
+            f"{where} The last good weights are back. Lower lr (now {self.lr:g}), scale the inputs, or "
             f"start from smaller weights"
         )
+
+    def _put_back(self, kept: State) -> None:
+        self._engine.restore(kept)
+        self._lr_scale = self._kept_scale
 
 
 @dataclass(frozen=True)

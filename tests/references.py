@@ -222,9 +222,9 @@ def direction(grad, hyper, theta, weights, terms):
     """What the update goes along, and Θ after its decoupled decay."""
     is_weight = np.arange(len(theta)) < weights
     g = grad * (hyper[CLIP_SCALE] if "clip" in terms else 1)
+    g = g + is_weight * (hyper[L2] * theta * ("l2" in terms) + hyper[L1] * np.sign(theta) * ("l1" in terms))
     if "decay" in terms:
         theta = theta - hyper[LR] * hyper[DECAY] * theta * is_weight
-    g = g + is_weight * (hyper[L2] * theta * ("l2" in terms) + hyper[L1] * np.sign(theta) * ("l1" in terms))
     return g, theta
 
 

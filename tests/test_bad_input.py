@@ -152,7 +152,7 @@ BAD_Y = {
     "labels from 1": (ONE_TO_THREE, gpunn.DataError, ["label 3 at row", "labels start at 0"]),
     "a huge label": ([2**63 + 5] * N, gpunn.DataError, [f"label {2**63 + 5} at row 0", "0 to 2"]),
     "labels as floats": (LABELS.astype(float), gpunn.ShapeError, ["integers", "float64", "astype(int)"]),
-    "labels as a column": (LABELS[:, None], gpunn.ShapeError, ["(23, 1)", "labels are 1-D", "ravel()"]),
+    "labels as a column": (LABELS[:, None], gpunn.ShapeError, ["(23, 1)", "labels are 1-D", "ravel("]),
     "labels as a row": (LABELS[None], gpunn.ShapeError, ["(1, 23)", "23 rows"]),
     "labels as words": (np.array(["a", "b"])[LABELS % 2], gpunn.DataError, ["<U1", "expected numbers"]),
     "labels as objects": (LABELS.astype(object), gpunn.DataError, ["object", "expected numbers"]),
@@ -396,7 +396,7 @@ def test_class_weights_that_cannot_work_are_refused(net, call, weights, words):
 
 
 def test_class_weights_need_labels(net):
-    words = ["class_weight needs integer labels", "sample_weight"]
+    words = ["class_weight needs integers as y", "a loss that takes them for classes", "sample_weight"]
     refused(gpunn.ArgumentError, words, fit, net, X, DENSE, class_weight="balanced")
 
 

@@ -725,11 +725,26 @@ def test_an_unknown_device_is_answered_with_the_nearest(name, near):
     assert str(caught.value).startswith(f"unknown device {name!r}: did you mean {near!r}?")
 
 
+@pytest.mark.parametrize(
+    ("given", "ours"),
+    [
+        ("linear", "identity"),
+        ("swish", "silu"),
+        ("ReLU", "relu"),
+        ("LeakyReLU", "leaky_relu"),
+        ("None", "identity"),
+    ],
+)
+def test_what_other_libraries_call_an_activation_is_understood(given, ours):
+    with pytest.raises(gpunn.UnknownNameError, match=f"did you mean {ours!r}"):
+        gpunn.Dense(1, activation=given)
+
+
 @pytest.mark.parametrize("name", ["", "tpu", "gpu:0", None, 3, 3.5, b"cpu", np.float32], ids=repr)
 def test_what_is_no_device_is_answered_with_those_there_are(name):
     with pytest.raises(gpunn.UnknownNameError) as caught:
         backend_for(name)
-    assert str(caught.value).startswith(f"unknown device {name!r}:")
+    assert str(caught.value).startswith((f"unknown device {name!r}.", f"unknown device {name!r}: did you"))
     assert str(caught.value).endswith("Known: auto, cpu, cuda, numba, numpy")
 
 

@@ -300,3 +300,62 @@ def test_an_epoch_after_a_bad_step_says_that_the_weights_are_bad(start):
     trainer.step(with_row(3, np.nan)[:5], DENSE[:5])
     with pytest.raises(gpunn.DivergenceError, match=r"step 2 .*layer 0 Dense: forward: linear gives z"):
         trainer.epoch(X, DENSE)
+
+
+# ------------------------------------------------------------------ schedules, rates, and bad weights
+
+
+SCHEDULES = [
+    gpunn.StepDecay(50),
+    gpunn.Exponential(0.999),
+    gpunn.Cosine(10_000, unit="step"),
+    gpunn.Warmup(2),
+    gpunn.InverseScaling(0.01),
+]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: type(schedule).__name__)
+def test_a_schedule_hides_neither_step_nor_op_in_a_later_epoch(start, schedule):
+    trainer = start(gpunn.SGD(lr=4.0, schedule=schedule))
+    with pytest.raises(
+        gpunn.DivergenceError, match=r"step \d+ \(epoch ([2-9]|\d\d+)\): \w+.*, which is not finite"
+    ):
+        trainer.fit(X, DENSE, epochs=400, verbose=0)
+
+
+def test_a_rate_that_was_changed_within_the_epoch_is_put_back_too(start, monkeypatch):
+    monkeypatch.setattr(training, "_next_chunk", lambda steps, seconds: 1)
+
+    class Lowered(gpunn.Callback):
+        def on_progress(self, trainer):
+            trainer.lr_scale = 0.5
+
+    trainer = start(gpunn.SGD(lr=1e30))
+    with pytest.raises(gpunn.DivergenceError):
+        trainer.fit(X, DENSE, callbacks=[Lowered()], verbose=0)
+    assert (trainer.lr_scale, trainer.lr) == (1.0, 1e30)
+
+
+def test_weights_that_were_bad_before_are_not_called_good(start):
+    trainer = start(gpunn.SGD(lr=0.01))
+    trainer.network.parameters["layers.0.bias"] = np.full(5, np.nan)
+    with pytest.raises(
+        gpunn.DivergenceError, match="were not finite before this epoch: load good ones"
+    ) as caught:
+        trainer.epoch(X, DENSE)
+    assert "last good weights" not in str(caught.value)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "rmsprop", "adagrad", "adamw"])
+def test_relus_that_explode_are_named(start, optimizer):
+    """Each layer multiplies by about a thousand: four of them leave float32 at once."""
+    net = gpunn.Sequential(
+        [gpunn.Dense(8, activation="relu") for _ in range(14)] + [gpunn.Dense(3)], input_shape=4, seed=0
+    )
+    net.theta = np.abs(net.theta) * 1000 + 1
+    before = net.theta.tobytes()
+    with pytest.raises(
+        gpunn.DivergenceError, match=r"step 1 \(epoch 1\): layer \d+ Dense: forward: linear gives"
+    ):
+        net.fit(np.abs(X) + 1, DENSE, loss="mse", optimizer=optimizer, verbose=0)
+    assert net.theta.tobytes() == before

@@ -422,3 +422,15 @@ def test_a_history_with_a_matrix_is_saved_and_read_again(build, tmp_path):
     history = build(5).fit(X, LABELS, loss="cross_entropy", metrics=("confusion",), verbose=0)
     history.save(tmp_path / "history.json")
     assert gpunn.History.load(tmp_path / "history.json").records == history.records
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "precision", "recall", "f1", "confusion"])
+@pytest.mark.parametrize("targets", [[10.0, 0.0, 1.0], [-1.0, 1.0, 1.0], [0.5, 1.0, 1.5]], ids=str)
+def test_a_yes_or_no_is_not_asked_of_numbers(device, metric, targets):
+    net = gpunn.Sequential([gpunn.Dense(1)], input_shape=2, device=device, seed=0)
+    with pytest.raises(
+        gpunn.DataError, match=rf"metric '{metric}' takes targets of 0 and 1, y holds .*'mae' and 'r2'"
+    ):
+        net.evaluate(np.ones((3, 2)), targets, loss="mse", metrics=(metric,))
+    with pytest.raises(gpunn.DataError, match="takes targets of 0 and 1"):
+        net.fit(np.ones((3, 2)), targets, loss="mse", metrics=(metric,), verbose=0)

@@ -117,8 +117,8 @@ def by_hand(net, rule, lrs, l1=0.0, l2=0.0, weight_decay=0.0, clip_norm=None):
             for i, grad in enumerate(grads):
                 g = scale * grad
                 if parts[i].ndim == 2:
-                    parts[i] = parts[i] - lr * weight_decay * parts[i]
                     g = g + l2 * parts[i] + l1 * np.sign(parts[i])
+                    parts[i] = parts[i] - lr * weight_decay * parts[i]
                 parts[i] = parts[i] + rule(states[i], g, t, lr)
         costs.append(total / N)
         penalties.append(extra / N)

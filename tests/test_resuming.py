@@ -327,3 +327,28 @@ def test_going_on_with_other_examples_of_the_same_number_is_refused(start, reloa
     trainer = reload(train_for(start(), 7))
     with pytest.raises(gpunn.ArgumentError, match="give the same data and shuffle"):
         trainer.epoch(X[::-1], LABELS[::-1])
+
+
+@pytest.mark.parametrize(
+    "other", [{"class_weight": {0: 99.0}}, {"sample_weight": np.arange(N)[::-1]}, {}], ids=str
+)
+def test_an_epoch_goes_on_with_the_weights_it_began_with(start, other):
+    trainer = start(loss="cross_entropy")
+    trainer.epoch(X, LABELS, steps=1, sample_weight=np.arange(N))
+    with pytest.raises(gpunn.ArgumentError, match=r"give the same data .*to give that epoch up, call rewind"):
+        trainer.epoch(X, LABELS, **other)
+
+
+def test_a_stopped_epoch_can_be_given_up(start):
+    trainer = start(loss="cross_entropy")
+    trainer.epoch(X, LABELS, steps=1)
+    trainer.rewind()
+    record = trainer.epoch(X[:7], LABELS[:7])
+    assert (record["samples"], "partial" in record, trainer.epochs_done) == (7, False, 1)
+
+
+def test_what_json_cannot_hold_is_no_history_to_save(start, tmp_path):
+    trainer = start(loss="cross_entropy")
+    trainer.fit(X, LABELS, callbacks=[lambda trainer, record: record.update(when=object())], verbose=0)
+    with pytest.raises(gpunn.ArgumentError, match=r"run cannot be saved: a object cannot .*history"):
+        trainer.save(tmp_path / "run")

@@ -231,7 +231,7 @@ def test_a_rate_that_reaches_0_leaves_the_weights_where_they_are(start, optimize
     trainer.epoch(X, LABELS)
     there = net.theta.tobytes()
     records = trainer.fit(X, LABELS, epochs=2, verbose=0).records
-    assert [record["lr"] for record in records] == [0.0, 0.0]
+    assert [record["lr"] for record in records][1:] == [0.0, 0.0]
     assert net.theta.tobytes() == there
 
 
@@ -328,7 +328,7 @@ def test_single_steps_train_as_the_epoch_would(start):
 def test_single_steps_know_no_epochs(start, schedule):
     trainer = start(schedule)
     before = trainer.network.theta.tobytes()
-    with pytest.raises(gpunn.ArgumentError, match=r"counts epochs.*steps_per_epoch.*unit='step'"):
+    with pytest.raises(gpunn.ArgumentError, match=r"counts epochs, and step\(\) knows none.*unit='step'"):
         trainer.step(X[:5], LABELS[:5])
     assert (trainer.network.theta.tobytes(), trainer.updates) == (before, 0)
 

@@ -218,8 +218,36 @@ def test_a_generator_without_end_goes_on_where_an_epoch_stopped(start):
 
 def test_a_function_is_called_for_each_epoch(start):
     seen = []
+    start().fit(lambda: (seen.append(i) or batch for i, batch in enumerate(BATCHES)), epochs=2, verbose=0)
+    assert seen == [*range(len(BATCHES))] * 2
+
+
+def test_with_steps_per_epoch_a_function_is_gone_on_with(start):
+    seen = []
     start().fit(lambda: endless(seen), epochs=2, steps_per_epoch=3, verbose=0)
-    assert seen == [0, 1, 2, 0, 1, 2]
+    assert seen == [0, 1, 2, 3, 4, 0]
+
+
+@pytest.mark.parametrize("steps", [1, 2, len(BATCHES), len(BATCHES) + 1, 3 * len(BATCHES)])
+def test_with_steps_per_epoch_a_list_goes_round(start, steps):
+    """No batch is left out for ever, and each epoch has the number of steps that its schedule counts on."""
+    trainer = start()
+    records = trainer.fit(BATCHES, epochs=3, steps_per_epoch=steps, verbose=0).records
+    assert [record["updates"] for record in records] == [steps, 2 * steps, 3 * steps]
+    rounds = (BATCHES * 9)[: 3 * steps]
+    np.testing.assert_array_equal(trainer.network.theta, stepped(start(), rounds))
+
+
+def test_progress_is_told_of_within_an_epoch_only(start, tmp_path):
+    """Between the last batch and the end of the epoch a saved run would begin the epoch anew."""
+    seen = []
+
+    class Watching(gpunn.Callback):
+        def on_progress(self, trainer):
+            seen.append(trainer.updates % len(BATCHES))
+
+    start().fit(BATCHES, epochs=3, callbacks=[Watching()], verbose=0)
+    assert 0 not in seen
 
 
 def test_an_epoch_of_so_many_batches(start):

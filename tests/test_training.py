@@ -159,7 +159,7 @@ def plain_training(
             decayed = [p * (1 - rate * weight_decay) if p.ndim == 2 and rate else p for p in parameters]
             penalised = [
                 g + l2 * p + l1 * np.sign(p) if p.ndim == 2 else g
-                for g, p in zip(gradients, decayed, strict=True)
+                for g, p in zip(gradients, parameters, strict=True)
             ]
             parameters = [
                 update(state, p, g, step, **told)
@@ -964,7 +964,18 @@ def test_an_epoch_whose_loss_is_nan_is_never_the_best(losses):
 
 def test_the_best_of_numbers_that_are_numpys():
     history = gpunn.History([{"norm": np.float32(1)}, {"norm": np.float32(3)}, {"norm": np.int64(2)}])
-    assert history.best("norm") == {"norm": 3}
+    assert history.best("norm", lower=False) == {"norm": 3}
+    assert history.best("norm", lower=True) == {"norm": 1}
+
+
+def test_nobody_guesses_whether_less_is_better():
+    with pytest.raises(gpunn.ArgumentError, match="nobody knows whether less of 'norm' is better"):
+        gpunn.History([{"norm": 1.0}]).best("norm")
+
+
+@pytest.mark.parametrize("key", ["rmse", "val_mse", "val_mape", "error", "val_loss", "mae", "penalty"])
+def test_less_of_an_error_is_better_by_any_name(key):
+    assert gpunn.History([{key: 2.0}, {key: 1.0}, {key: 3.0}]).best(key) == {key: 1.0}
 
 
 def test_where_no_epoch_has_a_finite_loss_none_is_the_best():

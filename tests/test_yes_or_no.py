@@ -172,7 +172,9 @@ def test_training_refuses_answers_that_are_none(nets):
 
 
 def test_other_losses_want_labels_for_class_weights(nets):
-    with pytest.raises(ArgumentError, match="class_weight needs integer labels as y"):
+    with pytest.raises(
+        ArgumentError, match="class_weight needs integers as y, and a loss that takes them for classes"
+    ):
         nets[0].fit(np.zeros((4, 2)), TRAITS, loss="mse", class_weight="balanced", verbose=0)
 
 

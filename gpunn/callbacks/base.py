@@ -138,7 +138,10 @@ class Monitor:
             raise unknown_name(f"mode of {owner}", mode, ("auto", "min", "max"))
         self.owner = owner
         self.key = key
-        self.lower: bool = lower_is_better(key) if mode == "auto" else mode == "min"
+        try:
+            self.lower: bool = lower_is_better(key) if mode == "auto" else mode == "min"
+        except ArgumentError as error:
+            raise ArgumentError(f"{owner}: {error} with mode='min' or mode='max'") from error
         self.min_delta = min_delta
         self.best: float | None = None
 

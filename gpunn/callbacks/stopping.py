@@ -12,7 +12,8 @@ __all__ = ["EarlyStopping", "ReduceLROnPlateau"]
 class EarlyStopping(Configured):
     """Ends the training when a number has not improved for a while, and puts the best Θ back.
 
-    Improved means: better than the best so far by more than ``min_delta``. NaN and infinity never are.
+    Improved means: better than the best so far by more than ``min_delta``. NaN and infinity never are. Each
+    fit counts anew, that of a run that was loaded too.
 
     Parameters
     ----------

@@ -84,6 +84,8 @@ class Dataset:
         For targets (n, n_outputs), the name of each output, the same on every side; else None.
     description
         One sentence on what the examples are and where they come from.
+    feature_names
+        The name of each column of X, the same on every side; None where they have none.
 
     Examples
     --------
@@ -99,6 +101,7 @@ class Dataset:
     classes: tuple[str, ...] | None = None
     description: str = ""
     target_names: tuple[str, ...] | None = None
+    feature_names: tuple[str, ...] | None = None
 
 
 def as_target(values: NDArray[Any]) -> tuple[NDArray[Any], tuple[str, ...] | None]:

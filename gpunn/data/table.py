@@ -74,7 +74,7 @@ def read_csv(
     -------
     Dataset
         All rows as ``train``: X (n, n_features) float64, y (n,), with a list of t columns (n, t), or
-        None.
+        None. Where there is a header, ``feature_names`` are the names of the columns of X.
 
     Raises
     ------
@@ -99,6 +99,8 @@ def read_csv(
            [0.1, 2. ]])
     >>> pets.train.y, pets.classes
     (array([1, 0]), ('bird', 'cat'))
+    >>> pets.feature_names
+    ('weight', 'legs')
 
     Several targets:
 
@@ -127,7 +129,31 @@ def read_csv(
         classes=classes,
         description=f"{len(X):,} rows of {X.shape[1]:,} numbers from {Path(name).name}",
         target_names=called,
+        feature_names=layout.feature_names,
     )
+
+
+def first_row(path: str | os.PathLike[str], delimiter: str | None = None) -> tuple[tuple[str, ...], bool]:
+    """The cells of the first row, and whether they are names for the columns: a word or more, no number.
+
+    Raises as :func:`read_csv`, of which it reads the first lines alone.
+
+    >>> import tempfile, pathlib
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "pets.csv"
+    ...     _ = path.write_text("weight,legs\\n4.5,4\\n")
+    ...     first_row(path)
+    (('weight', 'legs'), True)
+    """
+    name = os.fspath(path)
+    try:
+        with closing(_rows(name, _sniff(name) if delimiter is None else _checked(delimiter))) as rows:
+            cells = tuple(next(rows, (0, 0, []))[2])
+    except UnicodeDecodeError:
+        # This one says where, and what to do.
+        _has_quotes(name)
+        raise
+    return cells, _is_header(cells)
 
 
 @dataclass(frozen=True)
@@ -142,6 +168,12 @@ class _Layout:
     several: bool
     words: bool
     header: bool | Literal["auto"]
+
+    @property
+    def feature_names(self) -> tuple[str, ...] | None:
+        if self.names is None:
+            return None
+        return tuple(name for column, name in enumerate(self.names) if column not in self.targets)
 
     @property
     def target_names(self) -> tuple[str, ...] | None:

@@ -24,12 +24,11 @@ def _direction(
 ) -> Array:
     """The clipped gradient plus that of the penalties, in ``g`` where it is not ``grad`` itself.
 
-    The decoupled decay of the weights is made on the way.
+    The decoupled decay of the weights follows: penalties are about w as it was.
     """
     w = theta[:weights]
-    if "decay" in terms:
-        np.multiply(w, 1 - hyper.item(LR) * hyper.item(DECAY), out=w)
     if not {"l1", "l2", "clip"} & set(terms):
+        _decay(w, hyper, terms)
         return grad
     np.multiply(grad, hyper.item(CLIP_SCALE) if "clip" in terms else 1.0, out=g)
     if "l2" in terms:
@@ -39,7 +38,13 @@ def _direction(
         np.sign(w, out=s[:weights])
         np.multiply(s[:weights], hyper.item(L1), out=s[:weights])
         np.add(g[:weights], s[:weights], out=g[:weights])
+    _decay(w, hyper, terms)
     return g
+
+
+def _decay(w: Array, hyper: Array, terms: tuple[str, ...]) -> None:
+    if "decay" in terms:
+        np.multiply(w, 1 - hyper.item(LR) * hyper.item(DECAY), out=w)
 
 
 @kernel(scratch="s(P) g(P)")
