@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.numpy import save as to_bytes
 
 from .device import backend_for
-from .errors import ArgumentError, FormatError, unknown_name
+from .errors import ArgumentError, FormatError, UnknownNameError, unknown_name
 from .files import write_atomically
 
 __all__ = ["NETWORKS", "File", "build_network", "load", "read", "write"]
@@ -159,7 +159,10 @@ def build_network(file: File, config: Any, device: str) -> Any:
         raise
     except Exception as error:
         # Whatever the layers, the initialisers and JSON's numbers make of it, down to RecursionError.
-        raise FormatError(f"{file.path}: its network cannot be built: {error}") from error
+        hint = ""
+        if isinstance(error, UnknownNameError):
+            hint = "; what is not gpunn's own has to be registered before a file that names it is loaded"
+        raise FormatError(f"{file.path}: its network cannot be built: {error}{hint}") from error
     return network
 
 

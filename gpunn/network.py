@@ -365,7 +365,7 @@ class Sequential:
             A weight for each label, multiplied with ``sample_weight``; for rows of yes and no a list of
             mappings, one an output.
         steps_per_epoch : int, optional
-            For an iterable of batches: how many are an epoch (a generator without end).
+            For an iterable of batches: how many are an epoch. A list then goes round, a generator goes on.
         callbacks : sequence
             :class:`gpunn.Callback` objects, or functions of (trainer, record) called after each epoch.
         verbose : int

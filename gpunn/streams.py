@@ -15,6 +15,8 @@ __all__ = ["Stream", "is_pair", "stream_of"]
 class Stream:
     """Where minibatches come from: an iterable of (x, y) or (x, y, sample_weight), or what makes one.
 
+    Where it raises, what was learnt from the batches before stays learnt, and the epoch counts for nothing.
+
     Parameters
     ----------
     source : iterable or callable
