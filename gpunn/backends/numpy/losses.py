@@ -42,21 +42,21 @@ def _row_means(e: Array) -> Array:
 
 
 def _squared(
-    a: Array, t: Array, w: Array | None, loss: Array, delta: Array | None, d: Array, e: Array, factor: float
+    a: Array, t: Array, w: Array | None, loss: Array, delta: Array | None, d: Array, e: Array, parts: int
 ) -> None:
-    """Cᵢ = ½ factor ‖aᵢ − tᵢ‖²."""
+    """Cᵢ = ‖aᵢ − tᵢ‖²/parts, divided once: each division would round."""
     difference(a, t, d, e)
     scale: Array | float = 1 / len(d)
+    np.multiply(d, d, out=e)
     if w is None:
-        loss[0] = 0.5 * factor * scale * float(np.vdot(d, d))
+        loss[0] = np.add.reduce(e, axis=None) / (parts * len(d))
         loss[1] = len(d)
     else:
-        np.multiply(d, d, out=e)
         rows = np.add.reduce(e, axis=1)
-        np.multiply(rows, 0.5 * factor, out=rows)
+        np.divide(rows, parts, out=rows)
         scale = _mean(rows, w, loss)
     if delta is not None:
-        _scaled(d, factor * scale, delta)
+        _scaled(d, 2 / parts * scale, delta)
 
 
 @kernel(scratch="d(B,N):float64 e(B,N):float64")
@@ -64,7 +64,7 @@ def quadratic(
     a: Array, t: Array, w: Array | None, loss: Array, delta: Array | None, *, d: Array, e: Array
 ) -> None:
     """Cᵢ = ½‖aᵢ − tᵢ‖²."""
-    _squared(a, t, w, loss, delta, d, e, 1.0)
+    _squared(a, t, w, loss, delta, d, e, 2)
 
 
 @kernel(scratch="d(B,N):float64 e(B,N):float64")
@@ -72,7 +72,7 @@ def mean_squared_error(
     a: Array, t: Array, w: Array | None, loss: Array, delta: Array | None, *, d: Array, e: Array
 ) -> None:
     """Cᵢ = ‖aᵢ − tᵢ‖²/N."""
-    _squared(a, t, w, loss, delta, d, e, 2.0 / a.shape[1])
+    _squared(a, t, w, loss, delta, d, e, a.shape[1])
 
 
 @kernel(scratch="d(B,N):float64 e(B,N):float64")
@@ -186,7 +186,8 @@ def softmax_cross_entropy_targets(
     np.subtract(m, e, out=e)
     np.minimum(e, np.finfo(np.float64).max, out=e)
     np.add(e, np.log1p(rest), out=e)
-    scale = _mean(np.einsum("ij,ij->i", e, t, dtype=np.float64), w, loss)
+    np.multiply(e, t, out=e)
+    scale = _mean(np.add.reduce(e, axis=1), w, loss)
     if delta is not None:
         probabilities(p, rest, at)
         np.multiply(p, np.add.reduce(t, axis=1, keepdims=True, dtype=np.float64), out=p)
