@@ -178,7 +178,7 @@ def targets_for(loss, rng, shape, dtype):
 @pytest.mark.parametrize("loss", list(LOSSES))
 def test_a_cost_is_within_four_ulp_of_the_exact_value(loss, dtype):
     """Of the float64 number that it is, for float32 outputs too; wherever that number can be had at all."""
-    worst, most = Worst("cost", loss, "float64"), mp.mpf(float(np.finfo(np.float64).max))
+    worst, most = Worst(f"cost of {dtype} outputs", loss, "float64"), mp.mpf(float(np.finfo(np.float64).max))
     inputs = "z" if LOSSES[loss].link else "a"
 
     @campaign
@@ -200,7 +200,10 @@ def test_a_cost_is_within_four_ulp_of_the_exact_value(loss, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_log_sum_exp_of_labels_is_within_four_ulp_of_the_exact_value(dtype):
-    worst, most = Worst("cost", "cross_entropy of labels", "float64"), mp.mpf(float(np.finfo(np.float64).max))
+    worst, most = (
+        Worst(f"cost of {dtype} outputs", "cross_entropy of labels", "float64"),
+        mp.mpf(float(np.finfo(np.float64).max)),
+    )
 
     @campaign
     @given(arrays(dtype, LOSS_PLACES), SHAPES, st.integers(0, 2**32 - 1))
