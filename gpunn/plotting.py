@@ -11,13 +11,14 @@ import io
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import ArgumentError, DataError, GpunnError, unknown_name
 from .files import write_atomically
 from .history import History
+from .metrics import METRICS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,19 +26,27 @@ if TYPE_CHECKING:
 
 __all__ = ["MissingMatplotlibError", "compare_runs", "learning_curves"]
 
-#: Inches: a panel's width and height, and the room on its left, on its right (where the curves are named),
-#: above (with a title and without) and below.
+#: Inches: a panel's width and height, and the least room on its left, on its right (where the curves are
+#: named), above (where its best epoch is told) and below; and the room for a title. Longer names get more.
 WIDTH, HEIGHT = 2.75, 2.25
-LEFT, RIGHT, ABOVE, BELOW = 0.62, 0.85, (0.42, 0.14), 0.5
+LEFT, RIGHT, ABOVE, BELOW, TITLE = 0.62, 0.85, 0.3, 0.5, 0.28
 DPI = 150
+
+#: How many panels stand beside each other.
+ACROSS = 3
 
 #: Blue and vermilion of Okabe and Ito, told apart with any colour vision and in grey print; then the others.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 DARK, LIGHT = "#404040", "#e4e4e4"
 TEXT = 8.5
 
-#: A loss that falls by more than this factor is drawn on a logarithmic axis.
+#: A loss that falls by more than this factor is drawn on a logarithmic axis; up to so many decades with
+#: numbers between the powers of ten; and how many numbers there are at most beyond that.
 LOGARITHMIC_FROM = 10.0
+FINE, COARSE = 2.5, 8
+
+#: R² from here down is left out of its panel, where some of it is above 0.
+LEAST_R2 = -1.0
 
 
 class MissingMatplotlibError(GpunnError, ImportError):
@@ -54,13 +63,37 @@ class _Curve:
     values: tuple[float, ...]
     width: float = 1.6
 
+    def at(self, epoch: int) -> float | None:
+        """The value of an epoch, where there is one."""
+        return dict(zip(self.epochs, self.values, strict=True)).get(epoch)
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """What is measured, on which data, its curves, and the point that is marked: what to say of it, where."""
+
+    key: str
+    whose: str
+    curves: list[_Curve]
+    mark: tuple[str, _Curve, int] | None = None
+
+    @property
+    def label(self) -> str:
+        """What stands beside the axis."""
+        unit = " (%)" if _is_share(self.key) else ""
+        return f"{'R²' if self.key == 'r2' else self.key}{self.whose}{unit}"
+
 
 def learning_curves(
-    history: History, path: str | os.PathLike[str] | None = None, title: str | None = None
+    history: History,
+    path: str | os.PathLike[str] | None = None,
+    title: str | None = None,
+    kept: int | None = None,
 ) -> Figure:
-    """The loss and, where it was taken, the accuracy (in %) of one run over its epochs.
+    """The loss, the accuracy (in %) and the other metrics that were taken in one run, over its epochs.
 
-    Training is blue, held-out data (``val_*``) vermilion, their best epoch is marked. The training
+    Training is blue, held-out data (``val_*``) vermilion, their best epoch is marked: that of the accuracy
+    and the other metrics, or in each panel the one whose weights were kept. The training
     numbers are means over the minibatches of an epoch, each taken before its update: they lag about
     half an epoch behind those of the held-out data.
 
@@ -72,6 +105,8 @@ def learning_curves(
         Where to write the picture, atomically: ``.png`` (150 dots an inch), ``.pdf`` or ``.svg``.
     title : str, optional
         Shown above the panels.
+    kept : int, optional
+        The epoch whose weights were kept, where it is not the last: ``EarlyStopping.best_epoch``.
 
     Returns
     -------
@@ -94,21 +129,20 @@ def learning_curves(
     """
     _check([history])
     panels = []
-    for key in ("loss", "accuracy"):
+    for key in _measured([history]):
         curves = [
             _curve(history, entry, name, colour)
             for entry, name, colour in ((key, "training", COLOURS[0]), (f"val_{key}", "held-out", COLOURS[1]))
             if _have([history], entry)
         ]
-        panels.append((key, curves))
-    figure = _figure(panels, title, mark_best="held-out")
-    return _written(figure, path)
+        panels.append(_Panel(key, "", curves, _marked(history, key, curves, kept)))
+    return _written(_figure(panels, title), path)
 
 
 def compare_runs(
     runs: Mapping[str, History], path: str | os.PathLike[str] | None = None, title: str | None = None
 ) -> Figure:
-    """Several runs over each other: loss and accuracy on the held-out data, or else in training.
+    """Several runs over each other: loss, accuracy and metrics on the held-out data, or else in training.
 
     Up to seven runs have a colour and a name each. More are drawn alike, thin, under their mean over the
     epochs that all of them reached.
@@ -123,7 +157,7 @@ def compare_runs(
     Returns
     -------
     matplotlib.figure.Figure
-        One panel for the loss and one for the accuracy, where all runs have it.
+        One panel for the loss and one for each metric that all runs have.
 
     Raises
     ------
@@ -143,18 +177,50 @@ def compare_runs(
         raise ArgumentError("runs is empty, expected {'name': history, ...}")
     _check(runs.values())
     panels = []
-    for key in ("loss", "accuracy"):
+    for key in _measured(runs.values()):
         held_out = _have(runs.values(), f"val_{key}")
         entry = f"val_{key}" if held_out else key
         if key == "loss" or _have(runs.values(), entry):
-            label = f"{key}, {'held-out' if held_out else 'training'}"
-            panels.append((label, _overlay(runs, entry)))
+            whose = ", held-out" if held_out else ", training"
+            panels.append(_Panel(key, whose, _overlay(runs, entry)))
     return _written(_figure(panels, title), path)
 
 
 def _check(histories: Iterable[History]) -> None:
     if not all(map(len, histories)):
         raise DataError("the history has no epochs, so there is nothing to draw: train for one at least")
+
+
+def _is_share(key: str) -> bool:
+    """Whether a metric is a part of the examples, which people read in %."""
+    name = key.removeprefix("val_")
+    return name == "accuracy" or name.startswith("top_")
+
+
+def _measured(histories: Iterable[History]) -> list[str]:
+    """What there is a panel for: the loss, the accuracy, and the other metrics that are numbers."""
+    found = ["loss", "accuracy"]
+    for history in histories:
+        for record in history:
+            for entry, value in record.items():
+                name = entry.removeprefix("val_")
+                if (name in METRICS or _is_share(name)) and isinstance(value, (int, float)):
+                    found.append(name)
+    return list(dict.fromkeys(found))
+
+
+def _marked(
+    history: History, key: str, curves: Sequence[_Curve], kept: int | None
+) -> tuple[str, _Curve, int] | None:
+    """What is worth a ring: the epoch whose weights were kept, else the best one on the held-out data."""
+    for curve in curves:
+        if curve.name != "held-out":
+            continue
+        if kept is not None and curve.at(kept) is not None:
+            return "kept weights", curve, kept
+        if kept is None and key != "loss" and len(curve.values) > 1:
+            return f"best {curve.name}", curve, int(history.best(f"val_{key}")["epoch"])
+    return None
 
 
 def _have(histories: Iterable[History], entry: str) -> bool:
@@ -174,15 +240,13 @@ def _overlay(runs: Mapping[str, History], entry: str) -> list[_Curve]:
 
 
 def _curve(history: History, entry: str, name: str, colour: str, width: float = 1.6) -> _Curve:
-    scale = 100 if entry.endswith("accuracy") else 1
+    scale = 100 if _is_share(entry) else 1
     points = [(record["epoch"], record.get(entry)) for record in history]
     finite = [(epoch, scale * value) for epoch, value in points if value is not None and math.isfinite(value)]
     return _Curve(name, colour, tuple(x for x, _ in finite), tuple(y for _, y in finite), width)
 
 
-def _figure(
-    panels: Sequence[tuple[str, list[_Curve]]], title: str | None, mark_best: str | None = None
-) -> Figure:
+def _figure(panels: Sequence[_Panel], title: str | None) -> Figure:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -190,33 +254,59 @@ def _figure(
         raise MissingMatplotlibError(
             f"pictures need Matplotlib, which cannot be imported ({error}): pip install matplotlib"
         ) from error
-    panels = [(label, [curve for curve in curves if curve.values]) for label, curves in panels]
-    panels = [(label, curves) for label, curves in panels if curves]
-    cell = LEFT + WIDTH + RIGHT
-    size = (cell * len(panels), ABOVE[not title] + HEIGHT + BELOW)
-    figure = Figure(figsize=size, dpi=DPI, facecolor="white")
+    panels = [replace(panel, curves=[curve for curve in panel.curves if curve.values]) for panel in panels]
+    panels = [panel for panel in panels if panel.curves]
+    figure = Figure(dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
-    for i, (label, curves) in enumerate(panels):
-        corner = ((cell * i + LEFT) / size[0], BELOW / size[1])
-        axes = figure.add_axes((*corner, WIDTH / size[0], HEIGHT / size[1]), facecolor="white")
-        _panel(axes, label, curves)
-        for curve in curves:
-            if label == "accuracy" and curve.name == mark_best and len(curve.values) > 1:
-                _mark(axes, curve)
+    drawn = [figure.add_axes((0, 0, 1, 1), facecolor="white") for _ in panels]
+    _lay_out(figure, drawn, LEFT, RIGHT, title)
+    for axes, panel in zip(drawn, panels, strict=True):
+        _panel(axes, panel)
+        if panel.mark is not None:
+            _mark(axes, panel, *panel.mark)
+    left, right = _needed(drawn)
+    _lay_out(figure, drawn, max(LEFT, left), max(RIGHT, right), title)
     if title:
+        size = figure.get_size_inches()
         text = figure.text(
-            LEFT / size[0], 1 - 0.12 / size[1], title, va="top", fontsize=10, fontweight="bold"
+            max(LEFT, left) / size[0], 1 - 0.12 / size[1], title, va="top", fontsize=10, fontweight="bold"
         )
         # A long title is made smaller rather than cut off.
-        room = (size[0] - LEFT - 0.1) * DPI
+        room = (size[0] - max(LEFT, left) - 0.1) * DPI
         text.set_fontsize(10 * min(1.0, room / max(text.get_window_extent().width, 1.0)))
     return figure
 
 
-def _panel(axes: Axes, label: str, curves: Sequence[_Curve]) -> None:
-    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+def _lay_out(figure: Figure, drawn: Sequence[Axes], left: float, right: float, title: str | None) -> None:
+    """Give the figure its size, and each panel its place."""
+    across = max(1, min(ACROSS, len(drawn)))
+    rows = -(-len(drawn) // across)
+    cell, line = left + WIDTH + right, ABOVE + HEIGHT + BELOW
+    size = (cell * across, line * rows + (TITLE if title else 0.0))
+    figure.set_size_inches(size)
+    for i, axes in enumerate(drawn):
+        x, y = cell * (i % across) + left, line * (rows - 1 - i // across) + BELOW
+        axes.set_position((x / size[0], y / size[1], WIDTH / size[0], HEIGHT / size[1]))
 
+
+def _needed(drawn: Sequence[Axes]) -> tuple[float, float]:
+    """The inches that numbers and names take on the left and on the right of the panels."""
+    left = right = 0.0
+    for axes in drawn:
+        renderer = axes.figure.canvas.get_renderer()  # type: ignore[attr-defined]
+        box, numbers = axes.get_window_extent(renderer), axes.yaxis.get_tightbbox(renderer)
+        if numbers is not None:
+            left = max(left, box.x0 - numbers.x0)
+        ends = [text.get_window_extent(renderer).x1 for text in axes.texts]
+        right = max([right, *(end - box.x1 for end in ends)])
+    return left / DPI + 0.06, right / DPI + 0.06
+
+
+def _panel(axes: Axes, panel: _Panel) -> None:
+    curves = panel.curves
     dots = max(len(curve.values) for curve in curves) == 1
+    values = [value for curve in curves for value in curve.values]
+    cut = panel.key == "r2" and min(values) < LEAST_R2 and max(values) > 0
     for curve in curves:
         axes.plot(
             curve.epochs,
@@ -226,25 +316,21 @@ def _panel(axes: Axes, label: str, curves: Sequence[_Curve]) -> None:
             marker="o" if dots else None,
             markersize=4,
             solid_capstyle="round",
-            clip_on=False,
+            clip_on=cut,
         )
-    values = [value for curve in curves for value in curve.values]
-    if "accuracy" in label:
-        axes.set_ylabel(f"{label} (%)", fontsize=TEXT + 0.5, color=DARK)
+    axes.set_ylabel(panel.label, fontsize=TEXT + 0.5, color=DARK)
+    if _is_share(panel.key):
         axes.set_ylim(top=min(100.0, axes.get_ylim()[1]))
+    elif cut:
+        axes.set_ylim(LEAST_R2, 1.0)
+    elif panel.key == "loss" and min(values) > 0 and max(values) > LOGARITHMIC_FROM * min(values):
+        _logarithmic(axes, math.log10(min(values)), math.log10(max(values)))
     else:
-        axes.set_ylabel(label, fontsize=TEXT + 0.5, color=DARK)
-        if min(values) > 0 and max(values) > LOGARITHMIC_FROM * min(values):
-            axes.set_yscale("log")
-            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-            axes.yaxis.set_minor_formatter(NullFormatter())
-        else:
-            # Numbers with many digits would push the axis' name out of the picture.
-            axes.ticklabel_format(axis="y", scilimits=(-2, 5))
-            axes.yaxis.get_offset_text().set(fontsize=TEXT, color=DARK)
+        # Numbers with many digits are hard to read.
+        axes.ticklabel_format(axis="y", scilimits=(-2, 5))
+        axes.yaxis.get_offset_text().set(fontsize=TEXT, color=DARK)
     axes.set_xlabel("epoch", fontsize=TEXT + 0.5, color=DARK)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
+    _epochs(axes, [epoch for curve in curves for epoch in curve.epochs])
     axes.grid(which="major", color=LIGHT, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(which="both", labelsize=TEXT, color="#b0b0b0", labelcolor=DARK, width=0.6, length=3)
@@ -253,6 +339,38 @@ def _panel(axes: Axes, label: str, curves: Sequence[_Curve]) -> None:
         spine.set_color("#b0b0b0")
         spine.set_linewidth(0.6)
     _name_at_the_ends(axes, [curve for curve in curves if curve.name])
+
+
+def _logarithmic(axes: Axes, low: float, high: float) -> None:
+    """A logarithmic axis from 10^low to 10^high."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
+
+    # Within what float64 holds: Matplotlib looks beyond the ends.
+    margin = 0.05 * (high - low)
+    axes.set_ylim(10 ** max(low - margin, -300.0), 10 ** min(high + margin, 300.0))
+    axes.set_yscale("log")
+    if high - low <= FINE:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    else:
+        # Matplotlib's own locator has no number at all where it would have to leave decades out.
+        decades = range(math.ceil(low), math.floor(high) + 1, math.ceil((high - low) / COARSE))
+        axes.yaxis.set_major_locator(FixedLocator([10.0**decade for decade in decades]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
+    axes.yaxis.set_minor_locator(FixedLocator([]))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _epochs(axes: Axes, epochs: Sequence[int]) -> None:
+    """Number the epochs from the first, which is not 0, to the last."""
+    from matplotlib.ticker import MaxNLocator
+
+    first, last = min(epochs), max(epochs)
+    margin = 0.04 * (last - first) or 0.5
+    axes.set_xlim(first - margin, last + margin)
+    steps = MaxNLocator(nbins=7, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1).tick_values(first, last)
+    whole = [int(step) for step in steps if first <= step <= last and step == int(step)]
+    apart = whole[1] - whole[0] if len(whole) > 1 else 1
+    axes.set_xticks([first, *(step for step in whole if step - first > apart / 2)])
 
 
 def _name_at_the_ends(axes: Axes, curves: Sequence[_Curve]) -> None:
@@ -297,19 +415,30 @@ def _apart(places: Sequence[float], least: float) -> list[float]:
     return moved
 
 
-def _mark(axes: Axes, curve: _Curve) -> None:
-    """A ring around the highest value; what and where it is stands where accuracies seldom go."""
-    at = curve.values.index(max(curve.values))
-    epoch, value = curve.epochs[at], curve.values[at]
+def _mark(axes: Axes, panel: _Panel, words: str, curve: _Curve, epoch: int) -> None:
+    """A ring around the value of an epoch; what and where it is stands above the panel, clear of curves."""
+    value = curve.at(epoch)
+    if value is None:
+        return
+    # What the panel leaves out has no ring either.
+    inside = value >= axes.get_ylim()[0]
     axes.plot(
-        [epoch], [value], "o", color=curve.colour, markerfacecolor="white", markersize=5.5, clip_on=False
+        [epoch],
+        [value],
+        "o",
+        color=curve.colour,
+        markerfacecolor="white",
+        markersize=5.5,
+        clip_on=not inside,
     )
+    number = f"{value:.2f} %" if _is_share(panel.key) else f"{value:.4g}"
     axes.text(
-        0.98,
-        0.05,
-        f"best {curve.name}: {value:.2f} %, epoch {epoch}",
+        1.0,
+        1.03,
+        f"{words}: {number}, epoch {epoch}",
         transform=axes.transAxes,
         ha="right",
+        va="bottom",
         color=curve.colour,
         fontsize=TEXT,
     )

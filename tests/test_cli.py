@@ -319,6 +319,55 @@ def test_a_run_overwrites_the_files_of_an_earlier_one(cli):
     assert len(History.load("runs/flowers/history.json")) == 2
 
 
+def test_a_run_that_is_replaced_is_told_of(cli, unpictured):
+    write_flowers("flowers.csv")
+    Path("other").mkdir()
+    write_flowers("other/flowers.csv", seed=2)
+    command = "train --target species --epochs 1 --quiet --data"
+    assert "replaces" not in cli(command, "other/flowers.csv")[2]
+    told = "note: replaces the run of other/flowers.csv, 1 epoch, in runs/flowers: --out saves elsewhere\n"
+    assert cli(command, "flowers.csv")[2] == told
+    Path("runs/flowers/history.json").write_text('{"network": {}, "epochs": []}')
+    _, _, err = cli(command, "flowers.csv")
+    assert err == "note: replaces an earlier run in runs/flowers: --out saves elsewhere\n"
+    cli(command, "flowers.csv", "--seed", "0", "1", "--out", "two")
+    _, _, err = cli(command, "flowers.csv", "--seed", "0", "1", "2", "--out", "two")
+    assert "replaces the run of flowers.csv, 1 epoch, in two/seed-0 and 1 run more beside it" in err
+    resume = "train --resume runs/flowers/run.safetensors --quiet --epochs"
+    assert cli(resume, "2")[2] == ""
+    assert cli(resume, "3", "--out", "runs/../runs/flowers")[2] == ""
+    _, _, err = cli(resume, "4", "--out", "two/seed-0")
+    assert err.startswith("note: replaces the run of flowers.csv, 1 epoch, in two/seed-0:")
+
+
+def test_a_confusion_matrix_is_printed_at_the_end(cli, unpictured):
+    write_flowers("flowers.csv")
+    _, out, _ = cli("train --data flowers.csv --target species --metrics confusion --quiet")
+    network, test = gpunn.load("runs/flowers/model.safetensors"), load("flowers.csv", target="species").test
+    counts = network.evaluate(test.X, test.y, metrics=("confusion",))["confusion"]
+    assert re.search(r"^taken for +iris +rose +tulip, wild$", out, re.M)
+    for name, row in zip(SPECIES, counts.tolist(), strict=True):
+        assert re.search(rf"^{name} +{' +'.join(map(str, row))}$", out, re.M)
+    cli("train --data digit-traits --hidden --epochs 1 --metrics confusion --quiet")
+    _, out, _ = cli("train --data digit-traits --hidden --epochs 1 --metrics confusion --quiet")
+    assert re.search(r"^output +no, right +no, wrong +yes, right +yes, wrong$", out, re.M)
+    row = re.search(r"^even +(\d+) +(\d+) +(\d+) +(\d+)$", out, re.M).groups()
+    assert sum(map(int, row)) == 360
+
+
+def test_the_picture_marks_the_epoch_whose_weights_are_saved(cli, monkeypatch):
+    import gpunn.cli.runs as runs
+
+    marked = []
+    real = runs.learning_curves
+    monkeypatch.setattr(runs, "learning_curves", lambda *given: marked.append(given[3]) or real(*given))
+    cli("train --data digits --hidden 8 --optimizer sgd --lr 3 --epochs 40 --early-stopping 2 --quiet")
+    best = History.load("runs/digits/history.json").best("val_loss")["epoch"]
+    assert marked == [best]
+    cli("train --data digits --hidden 8 --epochs 1 --quiet")
+    assert marked == [best, None]
+
+
 @pytest.mark.parametrize("seeds", [["0"], ["0", "1"]], ids=["one seed", "several"])
 @pytest.mark.parametrize("content", [b"mine", b'{"epochs": []}', None], ids=["bytes", "JSON", "a folder"])
 @pytest.mark.parametrize("name", SAVED)
@@ -809,9 +858,80 @@ def test_program_prints_the_program_of_the_network_that_the_options_declare(cli,
 
 
 def test_program_of_a_saved_network_takes_its_loss(cli, flowers):
-    _, out, _ = cli("program", flowers)
+    _, out, err = cli("program", flowers)
     assert out == f"{gpunn.load(flowers).program('cross_entropy', gpunn.Adam(), 32)}\n"
-    assert "--hidden" in error_of(cli("program", flowers, "--hidden", "3"))
+    assert "has its own network: leave --hidden out" in error_of(cli("program", flowers, "--hidden", "3"))
+    assert f"note: {flowers} does not hold how it was trained, Adam and batches of 32 are assumed" in err
+    assert "gpunn program runs/flowers/run.safetensors prints what it was trained with" in err
+    Path("runs/flowers/run.safetensors").unlink()
+    assert "its run.safetensors has what it was trained with" in cli("program", flowers)[2]
+    _, out, err = cli("program", flowers, "--optimizer", "sgd", "--batch-size", "5")
+    assert (out, err) == (f"{gpunn.load(flowers).program('cross_entropy', gpunn.SGD(), 5)}\n", "")
+
+
+def test_program_of_a_saved_run_is_that_of_its_training(cli, unpictured):
+    write_flowers("flowers.csv")
+    cli(
+        "train --data flowers.csv --target species --hidden 4 --epochs 2 --quiet --optimizer sgd "
+        "--momentum 0.9 --lr 0.3 --l2 0.01 --clip-norm 2 --schedule step:1 --warmup 1 --batch-size 7 "
+        "--class-weight balanced --metrics f1"
+    )
+    run = "runs/flowers/run.safetensors"
+    code, out, err = cli("program", run)
+    trainer = gpunn.Trainer.load(run)
+    whole = gpunn.variants.training(
+        trainer.network.model,
+        trainer.loss,
+        trainer.optimizer,
+        7,
+        metrics=trainer.metrics,
+        targets=gpunn.variants.Targets(labels=True, weighted=True),
+    )
+    rates = "rates: the learning rate 0.3 rises for 1 epoch, then times 0.1 each epoch\n"
+    assert (code, out, err) == (0, f"{whole}\n{rates}", "")
+    for words in ("training on batches of 7", "momentum", "clip_by_norm", "w = weights[", "Σconfusion"):
+        assert words in out
+    for option in ("--lr 1", "--optimizer adam", "--batch-size 3", "--loss mse", "--schedule cosine"):
+        message = error_of(cli(f"program {run} {option}"))
+        assert f"has its own optimizer, batch size and loss: leave {option.split()[0]} out" in message
+    assert "weights   balanced class weights\n" in cli("info", run)[1]
+    assert "done      2 epochs, 14 updates\n" in cli("info", run)[1]
+
+
+def test_program_of_a_run_that_has_not_begun_and_of_one_that_has_slowed_down(cli):
+    network = gpunn.Sequential([gpunn.Dense(2)], input_shape=3, seed=5)
+    trainer = gpunn.Trainer(network, loss="mse", optimizer=gpunn.SGD(lr=0.5), batch_size=4)
+    trainer.save("run.safetensors")
+    expected = f"{network.program('mse', gpunn.SGD(), 4)}\n"
+    assert cli("program run.safetensors") == (0, expected, "")
+    trainer.lr_scale = 0.1
+    trainer.save("run.safetensors")
+    assert cli("program run.safetensors")[1] == f"{expected}rates: the learning rate 0.5 has fallen to 0.05\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("program flowers.csv", "give the data as gpunn program --data flowers.csv"),
+        ("program digits", "digits is data, expected model.safetensors or run.safetensors of a training"),
+        ("evaluate flowers.csv", "give the data as --data flowers.csv"),
+        ("info flowers.csv", "gpunn train learns from data"),
+        ("train --resume flowers.csv", "flowers.csv is data, expected"),
+        (
+            "train --resume runs/flowers/model.safetensors",
+            "holds a network alone, expected a run, with its optimizer and epochs: give "
+            "runs/flowers/run.safetensors, which lies beside it",
+        ),
+        ("train --resume alone.safetensors", "give the run.safetensors of its training"),
+        ("train --data digits --hidden 30,20", "'30,20' holds a comma, separate by spaces: 30 20"),
+        ("train --data digits --hidden a", "argument --hidden: invalid int value: 'a'"),
+        ("train --data digits --seed 1,2", "argument --seed: '1,2' holds a comma, separate by spaces: 1 2"),
+        ("train --data digits --metrics f1,recall", "separate by spaces: f1 recall"),
+    ],
+)
+def test_a_likely_slip_is_answered_with_what_to_write(cli, flowers, command, message):
+    gpunn.load(flowers).save("alone.safetensors")
+    assert message in error_of(cli(command))
 
 
 def test_program_without_a_loss_is_that_of_prediction(cli):

@@ -162,6 +162,9 @@ def test_the_optimizer_is_the_one_that_was_asked_for(cli, options, optimizer):
     ("schedule", "words"),
     [
         (gpunn.Warmup(2.5), "rises for 2.5 epochs, then stays"),
+        (gpunn.Warmup(1), "rises for 1 epoch, then stays"),
+        (gpunn.StepDecay(1, unit="step"), "times 0.1 each step"),
+        (gpunn.Cosine(1), "follows a cosine down to 0 in 1 epoch"),
         (gpunn.Cosine(9, 0.1), "follows a cosine down to 0.1 of it in 9 epochs"),
         (gpunn.Exponential(0.9, "step"), "times 0.9 each step"),
         (gpunn.InverseScaling(), "divided by (1 + epochs)^0.5"),
@@ -351,8 +354,13 @@ def test_what_chooses_is_held_out_of_the_training_examples_and_the_score_is_of_t
     network, last = gpunn.load("runs/digits/model.safetensors"), History.load("runs/digits/history.json")
     found = network.evaluate(test.X, test.y, metrics=("accuracy",))
     assert f"accuracy on the 360 test examples: {100 * found['accuracy']:.2f} %" in out
-    best = last.best("val_accuracy")
-    assert f"best on the validation examples {100 * best['val_accuracy']:.2f} % after epoch" in out
+    if "--early-stopping" in options:
+        kept = last.best("val_loss")
+        score = f"{100 * kept['val_accuracy']:.2f} % after epoch {kept['epoch']}\n"
+        assert f"; on the validation examples {score}" in out
+    else:
+        best = last.best("val_accuracy")
+        assert f"best on the validation examples {100 * best['val_accuracy']:.2f} % after epoch" in out
     assert last["val_loss"][-1] == network.evaluate(validation.X, validation.y)["loss"]
     assert last.records[0]["samples"] == len(train)
     assert origin_of("runs/digits")["validation_fraction"] == fraction
@@ -395,7 +403,10 @@ def test_without_a_test_side_the_score_is_of_those_that_chose(cli):
     _, out, _ = cli("train --data digits --hidden 4 --epochs 2 --early-stopping --test-fraction 0")
     assert "1,617 examples to train on, 180 to validate on;" in out
     assert "they choose the weights, which flatters their score" in out
-    assert re.search(r"^accuracy on the 180 validation examples: .*; best [\d.]+ % after", out, re.M)
+    kept = History.load("runs/digits/history.json").best("val_loss")
+    assert f"accuracy on the 180 validation examples: {100 * kept['val_accuracy']:.2f} %" in out
+    assert "best" not in out
+    assert f"the weights are those of epoch {kept['epoch']}" in out
 
 
 @pytest.mark.parametrize(("options", "side"), [("", "test"), ("--early-stopping", "validation")])
@@ -767,7 +778,10 @@ def test_columns_of_0_and_1_are_answers_only_when_the_loss_says_so(cli, points):
     assert "--loss binary_cross_entropy makes each column a yes or no" in err
     _, out, err = cli("train --data tags.npz --epochs 40 --lr 0.05 --loss binary_cross_entropy")
     assert "yes or no: output 0, output 1, output 2" in out
-    assert "note" not in err
+    assert err.startswith(
+        "note: replaces the run of tags.npz, 1 epoch, in runs/tags: --out saves elsewhere\n"
+    )
+    assert err.count("note") == 1
     assert float(re.search(r"test examples: ([\d.]+) %", out)[1]) > 80
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpunn.data import Dataset, read_csv, table
+from gpunn.data import Dataset, load, read_csv, table
 from gpunn.errors import ArgumentError, FormatError, UnknownNameError
 
 
@@ -508,3 +508,15 @@ def test_a_mutated_table_gives_finite_numbers_or_a_format_error(read, content, t
         assert np.isfinite(result.train.X).all()
         assert np.isfinite(result.train.y).all()
         assert len(result.train.X) == len(result.train.y) >= 1
+
+
+def test_the_features_have_the_names_of_the_header(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text('a,"b, c",d\n1,2,3\n4,5,6\n')
+    assert read_csv(path).feature_names == ("a", "b, c")
+    assert read_csv(path, target=["d", "a"]).feature_names == ("b, c",)
+    assert read_csv(path, target=None).feature_names == ("a", "b, c", "d")
+    divided = load(path, target="a", test_fraction=0.5)
+    assert divided.feature_names == ("b, c", "d")
+    path.write_text("1,2,3\n4,5,6\n")
+    assert read_csv(path).feature_names is None

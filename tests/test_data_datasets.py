@@ -394,7 +394,7 @@ REFUSED = {
         UnknownNameError,
         "unknown data set 'minst': did you mean 'mnist'",
     ),
-    "a name like no other": (("zzz",), {}, UnknownNameError, "'zzz': Known: digit-traits, digits, mnist"),
+    "a name like no other": (("zzz",), {}, UnknownNameError, "'zzz'. Known: digit-traits, digits, mnist"),
     "a file that is not there": (("nowhere.csv",), {}, DataError, r"no file 'nowhere\.csv' \(looked in /"),
     "another suffix": (
         ("a.parquet",),

@@ -249,3 +249,117 @@ def test_the_name_of_the_axis_stays_inside_the_picture(scale):
     axes = learning_curves(History(losses)).axes[0]
     axes.figure.canvas.draw()
     assert axes.yaxis.label.get_window_extent().x0 >= 0
+
+
+def numbers(axes):
+    """What stands beside the axis, where it is seen."""
+    axes.figure.canvas.draw()
+    low, high = axes.get_ylim()
+    places = zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)
+    return [text.get_text() for place, text in places if low <= place <= high and text.get_text()]
+
+
+@pytest.mark.parametrize("decades", [1.5, 3, 8, 24, 200, 308])
+def test_a_loss_of_any_size_has_numbers_beside_it(decades):
+    losses = [{"epoch": n, "loss": 0.3 * 10 ** (decades * n / 9)} for n in range(10)]
+    axes = learning_curves(History(losses)).axes[0]
+    assert axes.get_yscale() == "log"
+    assert 3 <= len(numbers(axes)) <= 9
+
+
+def measured(*names, epochs=6):
+    """A history with these metrics, each best on the held-out data at epoch 4."""
+    records = []
+    for n in range(1, epochs + 1):
+        record = {"epoch": n, "loss": 1 / n, "val_loss": 1 + abs(n - 2)}
+        for name in names:
+            value = abs(n - 4) if name == "mae" else 0.9 - abs(n - 4) / 10
+            record |= {name: value, f"val_{name}": value}
+        records.append(record | {"confusion": [[1]], "val_confusion": [[1]], "lr": 0.1, "seconds": 1.0})
+    return History(records)
+
+
+def test_every_metric_that_is_a_number_has_a_panel():
+    given = measured("f1", "accuracy", "top_3", "r2", "mae")
+    labels = ["loss", "accuracy (%)", "f1", "top_3 (%)", "R²", "mae"]
+    assert [axes.get_ylabel() for axes in learning_curves(given).axes] == labels
+    compared = [axes.get_ylabel() for axes in compare_runs({"a": given, "b": given}).axes]
+    assert compared == [
+        "loss, held-out",
+        "accuracy, held-out (%)",
+        "f1, held-out",
+        "top_3, held-out (%)",
+        "R², held-out",
+        "mae, held-out",
+    ]
+    assert len(compare_runs({"a": given, "b": measured("f1")}).axes) == 2
+    best = ("90.00 %", "0.9", "90.00 %", "0.9", "0")
+    for axes, value in zip(learning_curves(given).axes[1:], best, strict=True):
+        assert f"best held-out: {value}, epoch 4" in texts(axes)
+
+
+def test_the_epoch_whose_weights_were_kept_is_marked_in_each_panel():
+    loss, accuracy = learning_curves(measured("accuracy"), kept=2).axes
+    assert lines(loss)[-1] == [(2, 1.0)]
+    assert "kept weights: 1, epoch 2" in texts(loss)
+    assert lines(accuracy)[-1] == [(2, pytest.approx(70))]
+    assert "kept weights: 70.00 %, epoch 2" in texts(accuracy)
+    assert not any("best" in text for text in texts(accuracy))
+
+
+def test_what_is_said_of_an_epoch_lies_across_no_curve():
+    figure = learning_curves(measured("accuracy"), title="a title")
+    renderer = figure.canvas.get_renderer()
+    axes = figure.axes[1]
+    (said,) = [text for text in axes.texts if text.get_text().startswith("best")]
+    panel, box = axes.get_window_extent(renderer), said.get_window_extent(renderer)
+    assert box.y0 >= panel.y1
+    assert box.y1 <= figure.texts[0].get_window_extent(renderer).y0
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 7, 30, 1000])
+def test_epochs_are_numbered_from_the_first(epochs):
+    axes = learning_curves(history(epochs)).axes[0]
+    ticks = list(axes.get_xticks())
+    assert ticks[0] == 1
+    assert all(tick == int(tick) and 1 <= tick <= epochs for tick in ticks)
+    assert len(ticks) <= 9
+
+
+@pytest.mark.parametrize("scale", [1e-5, 1e-3, 1.0, 1e5, 1e20])
+@pytest.mark.parametrize("fall", [1.5, 60.0, 1e9])
+def test_names_and_numbers_stay_inside_the_picture(scale, fall):
+    records = [{"epoch": n, "loss": scale * fall ** (-n / 9), "r2": -(scale / n)} for n in range(1, 10)]
+    figure = learning_curves(History(records))
+    figure.canvas.draw()
+    renderer = figure.canvas.get_renderer()
+    boxes = [axes.yaxis.get_tightbbox(renderer) for axes in figure.axes]
+    assert boxes[0].x0 >= 0
+    assert boxes[1].x0 >= max(text.get_window_extent(renderer).x1 for text in figure.axes[0].texts)
+    named = compare_runs({"a run with a very long name " * 2: History(records)})
+    (text,) = named.axes[0].texts
+    assert text.get_window_extent().x1 <= named.axes[1].yaxis.get_tightbbox().x0
+
+
+def test_the_first_epochs_of_r2_leave_room_for_the_rest():
+    records = [{"epoch": n, "loss": 1 / n, "val_r2": 1 - 100 / n**3} for n in range(1, 10)]
+    axes = learning_curves(History(records)).axes[1]
+    assert axes.get_ylim() == (-1, 1)
+    assert all(line.get_clip_on() for line in axes.get_lines()[:1])
+    axes = learning_curves(History(records), kept=1).axes[1]
+    assert axes.get_lines()[-1].get_clip_on()
+
+
+def test_many_panels_stand_in_rows():
+    figure = learning_curves(measured("accuracy", "f1", "precision", "recall"))
+    places = [axes.get_position() for axes in figure.axes]
+    assert [place.x0 for place in places[:2]] == [place.x0 for place in places[3:]]
+    assert places[3].y1 < places[0].y0
+
+
+def test_an_epoch_without_a_number_is_not_marked():
+    given = measured("accuracy")
+    given.records[1]["val_accuracy"] = None
+    loss, accuracy = learning_curves(given, kept=2).axes
+    assert "kept weights: 1, epoch 2" in texts(loss)
+    assert texts(accuracy) == ["training", "held-out"]

@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import checkpoint
-from ..data import Dataset, Split, load, read_csv
+from ..data import Dataset, Split, load
 from ..errors import ArgumentError, DataError, FormatError, ShapeError, UnknownNameError, unknown_name
 from ..files import write_atomically
 from ..losses import loss_named
 from ..network import Sequential
-from .runs import Origin, data_options
+from .columns import TABLES, in_order, read_features
+from .runs import Origin, data_options, saved_file
 from .scores import percent
 from .task import Classes, Task, choose, load_data, sides_of, target_column, targets_of
 
@@ -36,7 +37,8 @@ _OF_ANSWERS = ("accuracy", "precision", "recall", "f1", "confusion")
 
 
 def _network(options: Namespace) -> Sequential:
-    network: Sequential = checkpoint.load(options.model, choose(options, "device"))
+    path = saved_file(options.model, "--data")
+    network: Sequential = checkpoint.load(path, choose(options, "device"))
     return network
 
 
@@ -44,13 +46,14 @@ def _width(network: Sequential) -> int:
     return int(np.prod(network.input_shape))
 
 
-def _inputs(network: Sequential, X: Array, where: str) -> Array:
-    """The rows in the shape of the network's input, which may be that of an image."""
+def _inputs(network: Sequential, X: Array, where: str, origin: Origin | None) -> Array:
+    """The rows as in training, in the shape of the network's input, which may be that of an image."""
     if X.ndim < 2 or np.prod(X.shape[1:]) != _width(network):
         raise ShapeError(
             f"{where} holds features of shape {X.shape}, the network takes (n, {_width(network)})"
         )
-    return X.reshape(len(X), *network.input_shape)
+    X = X.reshape(len(X), -1) if len(X) else X.reshape(0, _width(network))
+    return (X if origin is None else origin.scaled(X)).reshape(len(X), *network.input_shape)
 
 
 def _task(network: Sequential, origin: Origin | None, names: Task, loss: str | None) -> Task:
@@ -90,11 +93,13 @@ def evaluate(options: Namespace) -> int:
     source = data_options(options, origin)
     fractions = (0, 0) if options.split == "all" else (source.test_fraction, source.validation_fraction)
     dataset = load_data(source.data, source.target, *fractions)
+    if origin is not None:
+        dataset = in_order(dataset, origin.features, str(source.data))
     side = _side(dataset, options.split)
     name = options.loss or network.loss
     if name is None:
         raise ArgumentError(f"{options.model} does not say which loss it was trained with: give --loss")
-    X = _inputs(network, side.X, dataset.name)
+    X = _inputs(network, side.X, dataset.name, origin)
     task = _task(network, origin, Task(dataset.classes, dataset.target_names), name)
     loss = loss_named(name)
     y = targets_of(side, dataset.classes, task, loss, network.outputs)
@@ -196,7 +201,7 @@ def predict(options: Namespace) -> int:
     network = _network(options)
     origin = Origin.beside(options.model, network)
     X, names = _read(options, _width(network), origin)
-    inputs = _inputs(network, X, options.data)
+    inputs = _inputs(network, X, options.data, origin)
     task = _task(network, origin, names, network.loss)
     classes = None
     if task.answers is not None:
@@ -255,9 +260,11 @@ def _read(options: Namespace, width: int, origin: Origin | None) -> tuple[Array,
     source, given = options.data, options.target is not None
     suffix = Path(source).suffix.lower()
     named = options.target if given or origin is None else origin.target
+    if suffix in TABLES:
+        features = None if origin is None else origin.features
+        dataset = read_features(source, named, width, features, given=given)
+        return dataset.train.X, Task(dataset.classes, dataset.target_names)
     target = target_column(named, source)
-    if suffix in (".csv", ".tsv", ".txt"):
-        return _read_table(source, -1 if target is None else target, width, given)
     try:
         dataset = load(source, target=target if suffix == ".npz" or given else None, test_fraction=0)
     except (FormatError, UnknownNameError):
@@ -269,42 +276,6 @@ def _read(options: Namespace, width: int, origin: Origin | None) -> tuple[Array,
         return X, Task()
     names = Task(dataset.classes, dataset.target_names)
     return np.concatenate([side.X for side in sides_of(dataset)]), names
-
-
-def _read_table(
-    path: str, target: str | int | tuple[str | int, ...], width: int, given: bool
-) -> tuple[Array, Task]:
-    """The number of columns says whether the targets are among them, unless --target does."""
-    delimiter = "\t" if path.lower().endswith(".tsv") else None
-    count = len(target) if isinstance(target, tuple) else 1
-    last: int | tuple[int, ...] = tuple(range(-count, 0)) if isinstance(target, tuple) else -1
-    left: list[str | int | tuple[str | int, ...] | None] = [target] if given else [None, target]
-    columns = 0
-    while left:
-        column = left.pop(0)
-        try:
-            dataset = read_csv(path, target=column, delimiter=delimiter)
-        except FormatError:
-            # A column of words may be the target, and is then left out by the next reading.
-            if not left and not columns:
-                raise
-        except ArgumentError:
-            # A column that was a target in training is not in this file.
-            if given or (column == last and not columns):
-                raise
-            if column != last:
-                left.append(last)
-        else:
-            found = dataset.train.X.shape[1]
-            if found == width:
-                return dataset.train.X, Task(dataset.classes, dataset.target_names)
-            columns = found + (0 if column is None else count)
-    which = "the target, which" if count == 1 else f"the {count} targets, which"
-    where = "it is not the last" if count == 1 else "they are not the last"
-    raise DataError(
-        f"{path} has {columns:,} columns, the network takes {width:,} features: expected {width:,} columns, "
-        f"or {width + count:,} with {which} --target names where {where}"
-    )
 
 
 def _features_alone(path: str) -> Array | None:

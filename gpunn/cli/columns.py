@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..data import Dataset, Split, read_csv
 from ..data.table import first_row
-from ..errors import DataError, UnknownNameError, unknown_name
-from .task import Classes, Target, shown, target_column
+from ..errors import DataError, unknown_name
+from .task import Classes, Target, few, target_column
 
 __all__ = ["TABLES", "in_order", "names_of", "read_features", "target_elsewhere"]
 
@@ -75,28 +74,28 @@ def _check_names(where: str, names: Sequence[str], found: Sequence[str]) -> None
     if twice:
         faults.append(f"has more than one column {_quoted(twice)}")
     if more:
-        faults.append(
-            f"{'' if faults else 'has the column '}{_quoted(more)}{' is' if faults else ', which is'} "
-            f"none of the features that the network was trained on"
-        )
+        verb = "is" if len(more) == 1 else "are"
+        start = f"{_quoted(more)} {verb}" if faults else f"has the column {_quoted(more)}, which {verb}"
+        faults.append(f"{start} none of the features that the network was trained on")
     if missing:
         remedy = (
-            f"name the columns as in training ({shown(names)}), or give the file without its header to go "
+            f"name the columns as in training ({few(names)}), or give the file without its header to go by "
+            f"position"
         )
-        remedy += "by position"
     else:
-        remedy = f"leave in each of the features once ({shown(names)}), and beside them the target alone"
+        remedy = f"leave each of the features in once ({few(names)}), and beside them the target alone"
     raise DataError(f"{where} {', and '.join(faults)}: {remedy}")
 
 
 def _quoted(names: Sequence[str]) -> str:
-    return shown([repr(name) for name in names])
+    return few([repr(name) for name in names])
 
 
 def target_elsewhere(target: Target, names: Classes, path: str) -> Target:
     """The target of the training in another file, where there is such a one; None leaves it to the reader.
 
-    It is found by its name, else it is the one column that is none of the features, else by its index.
+    It is found by its name, else it is the one column that is none of the features, else by its index. Raises
+    :class:`gpunn.DataError` where a table has the features alone.
     """
     suffix = Path(path).suffix.lower()
     if not Path(path).is_file():
@@ -112,9 +111,20 @@ def target_elsewhere(target: Target, names: Classes, path: str) -> Target:
         return target
     if names is not None and set(names) <= set(cells):
         others = [column for column, cell in enumerate(cells) if cell not in names]
+        if not others:
+            raise DataError(
+                f"{path} has a column for each feature and none for the target{_called(target)}, which is "
+                f"needed here: add it (gpunn predict takes the features alone)"
+            )
         if len(others) == 1:
             return str(others[0])
     return target if columns and _are_there(columns, cells) else None
+
+
+def _called(target: Target) -> str:
+    if not target:
+        return ""
+    return f" {target!r}" if isinstance(target, str) else f"s {_quoted(target)}"
 
 
 def _arrays(path: str) -> Sequence[str]:
@@ -178,14 +188,19 @@ def read_features(path: str, target: Target, width: int, names: Classes, *, give
     else:
         last = tuple(range(-count, 0)) if count > 1 else -1
         out = asked if columns and _are_there(columns, cells) else last
-    if names is not None and named and not known:
-        left = () if out is None else out if isinstance(out, tuple) else (out,)
-        indices = {cells.index(column) if isinstance(column, str) else column for column in left}
-        _check_names(path, names, [cell for i, cell in enumerate(cells) if not {i, i - len(cells)} & indices])
-    taken = 0 if out is None else len(out) if isinstance(out, tuple) else 1
-    if not known and len(cells) - taken != width:
+    left = () if out is None else out if isinstance(out, tuple) else (out,)
+    if names is not None and (given if known else named) and _are_there(left, cells):
+        places = {cells.index(column) if isinstance(column, str) else column % len(cells) for column in left}
+        if not given:
+            # A column that was a feature is none of the targets that are only guessed.
+            places = {place for place in places if cells[place] not in names}
+        _check_names(path, names, [cell for place, cell in enumerate(cells) if place not in places])
+    fits = known or len(cells) - len(left) == width
+    if cells and not fits and not given:
         raise _wrong_width(path, len(cells), width, count)
     dataset = read_csv(path, target=out, delimiter=_delimiter(path), header=True if known else "auto")
+    if not fits:
+        raise _wrong_width(path, len(cells), width, count)
     return in_order(dataset, names, path)
 
 

@@ -57,9 +57,11 @@ examples:
 
 _PREDICT = """Predict from features: a CSV table with a header line, one row an example, in the data's order.
 
-The file holds the features alone, or the target too: then it is the column that --target names, else the
-one of the training, else the last, and it is left out. Several targets are left out in the same way. Where a
-network answers several yes or no, each has a column, of 1 and 0; several numbers have a column each.
+The columns may be in another order than in training, as their names tell which is which; without a header
+line they go by position. The file holds the features alone, or the target too: then it is the column that
+--target names, else the one of the training, else the last, and it is left out. Several targets are left out
+in the same way. Where a network answers several yes or no, each has a column, of 1 and 0; several numbers
+have a column each.
 
 examples:
   gpunn predict runs/flowers/model.safetensors --data new.csv
@@ -73,10 +75,13 @@ examples:
 
 _PROGRAM = """Print the program that training runs for each minibatch: a line for each equation.
 
+Of a run.safetensors, that of its training; of a model.safetensors, which does not hold its optimizer and
+batch size, with those of the options.
+
 examples:
   gpunn program
   gpunn program --hidden 30 --activation sigmoid --loss quadratic --optimizer sgd --batch-size 10
-  gpunn program runs/digits/model.safetensors"""
+  gpunn program runs/digits/run.safetensors"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -148,6 +153,28 @@ def _more_targets(argv: Sequence[str], name: str) -> str:
     return f": several columns are written --target {first} --target {second}"
 
 
+def _whole(text: str) -> int:
+    """A number of several that an option takes; says how they are separated."""
+    try:
+        return int(text)
+    except ValueError:
+        apart = _apart(text)
+        raise argparse.ArgumentTypeError(apart or f"invalid int value: {text!r}") from None
+
+
+def _name(text: str) -> str:
+    if apart := _apart(text):
+        raise argparse.ArgumentTypeError(apart)
+    return text
+
+
+def _apart(text: str) -> str:
+    """What to write instead of values that are separated by commas; empty where there is no comma."""
+    if "," not in text:
+        return ""
+    return f"{text!r} holds a comma, separate by spaces: {' '.join(text.replace(',', ' ').split())}"
+
+
 def _default(name: str) -> str:
     value = DEFAULTS[name]
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
@@ -169,7 +196,7 @@ class _Columns(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
-def _data(parser: argparse.ArgumentParser, note: str = "", *, divided: bool = True) -> None:
+def _data(parser: argparse.ArgumentParser, note: str = "", *, divided: bool = True) -> Any:
     group = parser.add_argument_group("data")
     group.add_argument(
         "--data",
@@ -198,13 +225,14 @@ def _data(parser: argparse.ArgumentParser, note: str = "", *, divided: bool = Tr
             f"validation set (default {_default('validation_fraction')} with --early-stopping or "
             "--reduce-on-plateau, else none)",
         )
+    return group
 
 
 def _network(parser: argparse.ArgumentParser) -> Any:
     group = parser.add_argument_group("network")
     group.add_argument(
         "--hidden",
-        type=int,
+        type=_whole,
         nargs="*",
         metavar="N",
         help=f"units of each hidden layer; none: no hidden layer (default {_default('hidden')})",
@@ -294,7 +322,13 @@ def _learning(parser: argparse.ArgumentParser) -> Any:
 
 
 def _train(parser: argparse.ArgumentParser) -> None:
-    _data(parser)
+    _data(parser).add_argument(
+        "--standardize",
+        action="store_true",
+        default=None,
+        help="give each feature the mean 0 and the deviation 1 over the training examples; evaluate, predict "
+        "and --resume find the numbers in history.json and do the same",
+    )
     _network(parser)
     group = _learning(parser)
     group.add_argument(
@@ -329,14 +363,15 @@ def _train(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--metrics",
+        type=_name,
         nargs="+",
         metavar="NAME",
-        help="measured beside accuracy (for answers: and f1; for numbers: r2): precision, recall, f1, top_5; "
-        "mae",
+        help="measured beside accuracy (for answers: and f1; for numbers: r2): precision, recall, f1, top_5, "
+        "confusion (printed at the end); mae",
     )
     group.add_argument(
         "--seed",
-        type=int,
+        type=_whole,
         nargs="+",
         metavar="N",
         help="of weights, shuffles and dropout; several: one run for each (default 0)",
@@ -414,7 +449,9 @@ def _info(parser: argparse.ArgumentParser) -> None:
 
 
 def _program(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", nargs="?", help="a saved network, instead of the options")
+    parser.add_argument(
+        "model", metavar="MODEL", nargs="?", help="a saved run or network, instead of the options"
+    )
     _data(parser, "; gives inputs and outputs", divided=False)
     group = _network(parser)
     group.add_argument("--inputs", type=int, metavar="N", help="without --data (default 784)")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ..errors import ArgumentError, unknown_name
 from ..schedules import Cosine, Exponential, InverseScaling, Schedule, StepDecay, Warmup
+from .scores import counted
 
 __all__ = ["FORMS", "read_schedule", "told"]
 
@@ -88,18 +89,21 @@ def told(schedule: Schedule) -> str:
     'rises for 2 epochs, then follows a cosine down to 0 in 58 epochs'
     >>> told(StepDecay(10))
     'times 0.1 every 10 epochs'
+    >>> told(Warmup(1, StepDecay(1)))
+    'rises for 1 epoch, then times 0.1 each epoch'
     """
-    unit = f"{schedule.unit}s"
+    unit = schedule.unit
     if isinstance(schedule, Warmup):
         after = "stays" if schedule.then is None else told(schedule.then)
-        return f"rises for {schedule.length:g} {unit}, then {after}"
+        return f"rises for {counted(schedule.length, unit)}, then {after}"
     if isinstance(schedule, Cosine):
         end = f"to {schedule.final:g} of it" if schedule.final else "to 0"
-        return f"follows a cosine down {end} in {schedule.length:g} {unit}"
+        return f"follows a cosine down {end} in {counted(schedule.length, unit)}"
     if isinstance(schedule, StepDecay):
-        return f"times {schedule.factor:g} every {schedule.every:g} {unit}"
+        often = f"each {unit}" if schedule.every == 1 else f"every {counted(schedule.every, unit)}"
+        return f"times {schedule.factor:g} {often}"
     if isinstance(schedule, Exponential):
-        return f"times {schedule.rate:g} each {schedule.unit}"
+        return f"times {schedule.rate:g} each {unit}"
     if isinstance(schedule, InverseScaling):
-        return f"divided by (1 + {unit})^{schedule.power:g}"
+        return f"divided by (1 + {unit}s)^{schedule.power:g}"
     return repr(schedule)

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import math
+import shlex
 from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import NoneType
 from typing import Any
 
+from numpy.typing import NDArray
+
 from .. import checkpoint
+from ..data import Standardizer
 from ..errors import ArgumentError, FormatError, GpunnError
 from ..history import History
 from ..network import Sequential
 from ..plotting import MissingMatplotlibError, compare_runs, learning_curves
 from ..training import Trainer
+from .columns import TABLES, target_elsewhere
+from .scores import counted
 from .task import DEFAULTS, Classes, Target, Task
 
 __all__ = [
@@ -27,10 +34,16 @@ __all__ = [
     "claim",
     "data_options",
     "draw_together",
+    "replaced",
+    "run_file",
     "save",
+    "saved_file",
 ]
 
 MODEL, RUN, HISTORY, PICTURE = "model.safetensors", "run.safetensors", "history.json", "learning_curves.png"
+
+#: The data sets that have a name.
+SETS = ("digits", "digit-traits", "mnist")
 
 #: The entry of ``history.json`` that holds an :class:`Origin`.
 _ENTRY = "command_line"
@@ -56,6 +69,8 @@ _MORE_TYPES: dict[str, Any] = {
     "checkpoint_every": (int, NoneType),
     "keep": (int, NoneType),
     "numbers": (list, NoneType),
+    "features": (list, NoneType),
+    "standardizer": (dict, NoneType),
     "validation_fraction": (int, float, NoneType),
 }
 
@@ -65,7 +80,9 @@ class Origin:
     """What the command line trained a network on: enough to go on, and to name its classes.
 
     It is kept in the ``history.json`` beside the network. ``validation_fraction`` is None where no validation
-    examples are looked at while it trains: then ``val_`` is of the test examples.
+    examples are looked at while it trains: then ``val_`` is of the test examples. ``features`` are the names
+    of the columns that it learns from, where they have names. ``standardizer`` is what
+    :meth:`gpunn.data.Standardizer.to_dict` gives, where the features are standardized.
     """
 
     data: str
@@ -84,6 +101,12 @@ class Origin:
     keep: int | None = None
     numbers: Classes = None
     validation_fraction: float | None = None
+    features: Classes = None
+    standardizer: dict[str, Any] | None = None
+
+    def scaled(self, X: NDArray[Any]) -> NDArray[Any]:
+        """The features as the network takes them: standardized where it was trained on such."""
+        return X if self.standardizer is None else Standardizer.from_dict(self.standardizer).transform(X)
 
     @property
     def task(self) -> Task:
@@ -122,6 +145,17 @@ class Origin:
                 entry[key] = tuple(map(str, entry[key]))
                 if len(entry[key]) != network.outputs:
                     return None
+        width = math.prod(network.input_shape)
+        if entry.get("features") is not None:
+            entry["features"] = tuple(map(str, entry["features"]))
+            if len(entry["features"]) != width:
+                return None
+        if entry.get("standardizer") is not None:
+            try:
+                if Standardizer.from_dict(entry["standardizer"]).shape != (width,):
+                    return None
+            except GpunnError:
+                return None
         return cls(**entry)
 
 
@@ -138,7 +172,7 @@ class Source:
 def data_options(options: Namespace, origin: Origin | None) -> Source:
     """--data, --target and the fractions: as given, else as the network was trained with.
 
-    With other data than in training, the origin's target and fractions mean nothing.
+    Of other data than in training, the origin's target is taken where they have it, but not its fractions.
     """
     target, test, validation = options.target, options.test_fraction, options.validation_fraction
     source = options.data
@@ -147,6 +181,8 @@ def data_options(options: Namespace, origin: Origin | None) -> Source:
         target = origin.target if target is None else target
         test = origin.test_fraction if test is None else test
         validation = origin.validation_fraction if validation is None else validation
+    elif origin is not None and target is None:
+        target = target_elsewhere(origin.target, origin.features, source)
     return Source(source, target, DEFAULTS["test_fraction"] if test is None else test, validation)
 
 
@@ -176,8 +212,48 @@ def _ours(path: Path) -> bool:
         return False
 
 
-def save(trainer: Trainer, network: Sequential, folder: Path, title: str) -> list[str]:
-    """Save all there is of a run; returns what to tell of it."""
+def saved_file(path: str, instead: str = "") -> str:
+    """The path of a saved network or run; raises where it is that of data. ``instead``: what takes these."""
+    if Path(path).suffix.lower() in (*TABLES, ".npz") or (path in SETS and not Path(path).exists()):
+        hint = (
+            f"give the data as {instead} {shlex.quote(path)}" if instead else "gpunn train learns from data"
+        )
+        raise ArgumentError(f"{path} is data, expected {MODEL} or {RUN} of a training: {hint}")
+    return path
+
+
+def run_file(path: str) -> str:
+    """The path of a saved run; raises where it holds a network alone."""
+    if checkpoint.read(saved_file(path)).kind != "run":
+        beside = Path(path).parent / RUN
+        told = (
+            f"give {beside}, which lies beside it" if beside.exists() else f"give the {RUN} of its training"
+        )
+        raise FormatError(
+            f"{path} holds a network alone, expected a run, with its optimizer and epochs: {told}"
+        )
+    return path
+
+
+def replaced(folders: Iterable[Path]) -> list[str]:
+    """A note for people where a run that was saved earlier will be replaced."""
+    there = [folder for folder in folders if (folder / MODEL).exists() or (folder / RUN).exists()]
+    if not there:
+        return []
+    what = "an earlier run"
+    try:
+        history = History.load(there[0] / HISTORY)
+        what = f"the run of {history.about[_ENTRY]['data']}, {counted(len(history), 'epoch')},"
+    except (OSError, GpunnError, LookupError, TypeError):
+        pass
+    more = f" and {counted(len(there) - 1, 'run')} more beside it" if len(there) > 1 else ""
+    return [f"note: replaces {what} in {there[0]}{more}: --out saves elsewhere"]
+
+
+def save(
+    trainer: Trainer, network: Sequential, folder: Path, title: str, kept: int | None = None
+) -> list[str]:
+    """Save all there is of a run; returns what to tell of it. ``kept``: the epoch whose weights are back."""
     network.save(folder / MODEL)
     trainer.save(folder / RUN)
     trainer.history.save(folder / HISTORY)
@@ -187,7 +263,7 @@ def save(trainer: Trainer, network: Sequential, folder: Path, title: str) -> lis
         _saved(folder / HISTORY, "the numbers of each epoch"),
     ]
     if len(trainer.history):
-        told.append(_draw(folder, lambda path: learning_curves(trainer.history, path, title)))
+        told.append(_draw(folder, lambda path: learning_curves(trainer.history, path, title, kept)))
     return told
 
 
@@ -203,7 +279,7 @@ def _draw(folder: Path, picture: Callable[[Path], Any]) -> str:
     except MissingMatplotlibError as error:
         # A run is worth keeping without its picture.
         return f"no {PICTURE}: {error}"
-    return _saved(folder / PICTURE, "loss and accuracy over the epochs")
+    return _saved(folder / PICTURE, "the numbers over the epochs")
 
 
 def _saved(path: Path, purpose: str) -> str:

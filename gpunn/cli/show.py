@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import sys
 from argparse import Namespace
 from importlib import metadata
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
-from .. import checkpoint
+from .. import checkpoint, variants
 from .._version import __version__
 from ..device import devices
 from ..errors import ArgumentError
+from ..losses import loss_named
 from ..network import Sequential
+from ..optimizers import Optimizer
+from ..program import Program
 from ..progress import record_line
 from ..training import Trainer
 from . import rates, watchers
-from .runs import Origin
+from .runs import RUN, Origin, saved_file
+from .scores import counted
 from .task import (
+    NUMBERS,
     Task,
     choose,
+    few,
     load_data,
     make_network,
     make_optimizer,
@@ -56,6 +64,9 @@ _DECLARED = (
     "bias",
     "dtype",
 )
+
+#: Those that a saved run has no use for either.
+_LEARNING = ("loss", "optimizer", *NUMBERS, "schedule", "warmup", "batch_size")
 
 
 def info(options: Namespace) -> int:
@@ -108,7 +119,7 @@ def _mnist() -> str:
 
 
 def _file(path: str) -> None:
-    kind = checkpoint.read(path).kind
+    kind = checkpoint.read(saved_file(path)).kind
     network: Sequential = checkpoint.load(path)
     print(f"{path}: a training {kind}" if kind == "run" else f"{path}: a {kind}", end="")
     print(f", {os.path.getsize(path):,} bytes\n")
@@ -118,7 +129,13 @@ def _file(path: str) -> None:
     origin = Origin.beside(path, network)
     if origin is not None:
         print(f"data      {origin.data}{_targets(origin)}")
+        if origin.features is not None:
+            print(f"takes     {few(origin.features)}")
+        if origin.standardizer is not None:
+            print("features  standardized: mean 0 and deviation 1 in training")
         print(f"predicts  {origin.task}")
+        if origin.class_weight is not None:
+            print(f"weights   {origin.class_weight} class weights")
     if kind == "run":
         trainer = Trainer.load(path)
         print(f"optimizer {trainer.optimizer!r}, batches of {trainer.batch_size}")
@@ -126,7 +143,8 @@ def _file(path: str) -> None:
             print(f"schedule  {rates.told(trainer.optimizer.schedule)}")
         if origin is not None and (watching := watchers.told(origin)):
             print(f"watching  {watching}")
-        print(f"done      {trainer.epochs_done} epochs, {trainer.updates:,} updates")
+        done = counted(trainer.epochs_done, "epoch")
+        print(f"done      {done}, {counted(trainer.updates, 'update')}")
         if len(trainer.history):
             print(f"last      {record_line(trainer.history.records[-1])}")
 
@@ -141,22 +159,70 @@ def _targets(origin: Origin) -> str:
 
 def program(options: Namespace) -> int:
     """Print the program of one minibatch of training; returns 0."""
-    network, loss, task = _saved(options) if options.model is not None else _declared(options)
-    size, optimizer = choose(options, "batch_size"), make_optimizer(options)
-    targets = "auto" if task.answers is None else "dense"
-    sys.stdout.write(f"{network.program(loss, optimizer, size, targets=targets)}\n")
-    if loss is not None and optimizer.schedule is not None:
-        print(f"rates: the learning rate {optimizer.lr:g} {rates.told(optimizer.schedule)}")
+    if options.model is None:
+        network, loss, task = _declared(options)
+        size, optimizer = choose(options, "batch_size"), make_optimizer(options)
+        targets = "auto" if task.answers is None else "dense"
+        _print_program(network.program(loss, optimizer, size, targets=targets), optimizer)
+        return 0
+    kind = checkpoint.read(saved_file(options.model, "gpunn program --data")).kind
+    for whose, names in (("network", _DECLARED), ("optimizer, batch size and loss", _LEARNING)):
+        given = [name for name in names if getattr(options, name) is not None]
+        if given and (kind == "run" or names is _DECLARED):
+            option = given[0].replace("_", "-")
+            raise ArgumentError(f"{options.model} has its own {whose}: leave --{option} out")
+    return _program_of_run(options) if kind == "run" else _program_of_network(options)
+
+
+def _print_program(program: Program, optimizer: Optimizer | None, scale: float = 1.0) -> None:
+    sys.stdout.write(f"{program}\n")
+    if optimizer is not None and optimizer.schedule is not None:
+        print(f"rates: the learning rate {optimizer.lr * scale:g} {rates.told(optimizer.schedule)}")
+    elif optimizer is not None and scale != 1:
+        print(f"rates: the learning rate {optimizer.lr:g} has fallen to {optimizer.lr * scale:g}")
+
+
+def _program_of_run(options: Namespace) -> int:
+    """The program of a saved run is that of its last epoch, or, before the first, of what it was made for."""
+    trainer = Trainer.load(options.model, choose(options, "device"))
+    network = cast(Sequential, trainer.network)
+    origin = Origin.beside(options.model, network)
+    last = checkpoint.read(options.model).config["pass"]
+    labels = trainer.loss.takes_labels(network.outputs) and (origin is None or origin.answers is None)
+    weighted = origin is not None and origin.class_weight is not None
+    targets = variants.Targets(bool(last.get("labels", labels)), bool(last.get("weighted", weighted)))
+    batch, optimizer = trainer.batch_size, trainer.optimizer
+    program = variants.training(
+        network.model, trainer.loss, optimizer, batch, metrics=trainer.metrics, targets=targets
+    )
+    _print_program(program, optimizer, trainer.lr_scale)
     return 0
 
 
-def _saved(options: Namespace) -> tuple[Sequential, str | None, Task]:
-    given = [name for name in _DECLARED if getattr(options, name) is not None]
-    if given:
-        raise ArgumentError(f"{options.model} has its own network: leave --{given[0].replace('_', '-')} out")
+def _program_of_network(options: Namespace) -> int:
+    """What a network file does not hold, its optimizer and the batch size, is as the options say."""
     network: Sequential = checkpoint.load(options.model, choose(options, "device"))
-    origin = Origin.beside(options.model, network)
-    return network, options.loss or network.loss, Task() if origin is None else origin.task
+    origin, size = Origin.beside(options.model, network), choose(options, "batch_size")
+    loss = options.loss or network.loss
+    if loss is None:
+        _print_program(network.program(None, batch_size=size), None)
+        return 0
+    row, optimizer = loss_named(loss), make_optimizer(options)
+    answers = origin is not None and origin.answers is not None
+    targets = variants.Targets(
+        row.takes_labels(network.outputs) and not answers,
+        origin is not None and origin.class_weight is not None,
+    )
+    _print_program(variants.training(network.model, row, optimizer, size, targets=targets), optimizer)
+    if options.optimizer is None:
+        beside = Path(options.model).parent / RUN
+        told = f"gpunn program {shlex.quote(str(beside))} prints" if beside.exists() else f"its {RUN} has"
+        print(
+            f"note: {options.model} does not hold how it was trained, {type(optimizer).__name__} and batches "
+            f"of {size} are assumed: {told} what it was trained with",
+            file=sys.stderr,
+        )
+    return 0
 
 
 def _declared(options: Namespace) -> tuple[Sequential, str, Task]:

@@ -26,6 +26,7 @@ __all__ = [
     "Target",
     "Task",
     "choose",
+    "few",
     "load_data",
     "make_network",
     "make_optimizer",
@@ -270,7 +271,7 @@ def targets_of(side: Split, names: Classes, task: Task, loss: Loss, outputs: int
     if task.answers is not None and (_width(y) != outputs or not np.isin(y, (0, 1)).all()):
         raise DataError(
             f"the {side.name} targets are {y.dtype} of shape {y.shape}, expected 0 (no) or 1 (yes) for each "
-            f"of {_shown(task.answers)}"
+            f"of {few(task.answers)}"
         )
     if task.classes is None:
         return y if y.dtype.kind == "f" else y.astype(np.float64)
@@ -278,7 +279,7 @@ def targets_of(side: Split, names: Classes, task: Task, loss: Loss, outputs: int
     if y.ndim > 1 or y.dtype.kind not in "iu":
         raise DataError(
             f"the {side.name} targets are {y.dtype} of shape {y.shape}, expected one of the classes "
-            f"{_shown(classes)} for each example"
+            f"{few(classes)} for each example"
         )
     values, places = np.unique(y, return_inverse=True)
     called = [str(value) if names is None else names[value] for value in values.tolist()]
@@ -286,14 +287,15 @@ def targets_of(side: Split, names: Classes, task: Task, loss: Loss, outputs: int
     unknown = [name for name in called if name not in index]
     if unknown:
         raise DataError(
-            f"the {side.name} examples hold the class {unknown[0]!r}, and the network knows {_shown(classes)}"
+            f"the {side.name} examples hold the class {unknown[0]!r}, and the network knows {few(classes)}"
         )
     labels = np.array([index[name] for name in called], dtype=np.int64)[places]
     return labels if loss.takes_labels(outputs) else np.eye(outputs)[labels]
 
 
-def _shown(classes: Sequence[str]) -> str:
-    return ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
+def few(names: Sequence[str]) -> str:
+    """Names in a line; of many, the first ten."""
+    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
 
 
 def make_network(

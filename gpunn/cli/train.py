@@ -17,7 +17,7 @@ import numpy as np
 
 from ..batches import as_weights
 from ..callbacks import Callback, EarlyStopping, WriteError
-from ..data import Dataset, Split
+from ..data import Dataset, Split, Standardizer
 from ..errors import ArgumentError, DivergenceError, unknown_name, whole_number
 from ..history import History
 from ..layers import Layer
@@ -25,8 +25,20 @@ from ..network import Sequential
 from ..progress import shown
 from ..training import Trainer
 from . import rates, watchers
-from .runs import PICTURE, RUN, Origin, Source, claim, data_options, draw_together, save
-from .scores import percent
+from .columns import in_order, names_of
+from .runs import (
+    PICTURE,
+    RUN,
+    Origin,
+    Source,
+    claim,
+    data_options,
+    draw_together,
+    replaced,
+    run_file,
+    save,
+)
+from .scores import confusion_lines, counted, percent
 from .task import (
     DEFAULTS,
     NUMBERS,
@@ -52,6 +64,7 @@ SECONDS_BETWEEN_SAVES = 30.0
 
 #: What belongs to a run for good, so that ``--resume`` cannot change it.
 _FIXED = (
+    "standardize",
     "hidden",
     "dropout",
     "activation",
@@ -98,11 +111,16 @@ class _Plan:
 
 @dataclass(frozen=True)
 class _Result:
-    """How one run ended; ``best`` is the best epoch on the watched side, where there is one."""
+    """How one run ended.
+
+    ``best`` is the best epoch on the watched side, where there is one; ``kept`` that whose weights early
+    stopping has put back.
+    """
 
     history: History
     final: dict[str, Any]
     best: dict[str, Any] | None
+    kept: dict[str, Any] | None
     interrupted: bool
 
 
@@ -117,6 +135,7 @@ def _start(options: Namespace) -> int:
     validation = _validation_fraction(source, asked)
     dataset = load_data(source.data, source.target, source.test_fraction, validation)
     task = task_of(dataset, options.loss, source.target)
+    standardizer = Standardizer().fit(dataset.train.X).to_dict() if options.standardize else None
     origin = Origin(
         options.data,
         source.target,
@@ -129,7 +148,10 @@ def _start(options: Namespace) -> int:
         **asked,
         numbers=task.numbers,
         validation_fraction=validation,
+        features=names_of(dataset),
+        standardizer=standardizer,
     )
+    dataset = _scaled(dataset, origin)
     seeds = list(dict.fromkeys(choose(options, "seed")))
     plan = _Plan(dataset, origin, seeds, options.quiet)
     loss, outputs = resolve_loss(options.loss, task), output_count(dataset, task)
@@ -159,7 +181,7 @@ def _start(options: Namespace) -> int:
             claim(out, (PICTURE,))
             for folder in folders.values():
                 claim(folder)
-            _introduce(plan, trainer, network)
+            _introduce(plan, trainer, network, replaced(folders.values()))
         results[seed] = _run(
             trainer, network, plan, folders[seed], watching[seed], f"seed {seed}: " if several else ""
         )
@@ -170,6 +192,20 @@ def _start(options: Namespace) -> int:
         _sum_up(plan, list(results.values()))
         print(draw_together(histories, out, _title(plan, network)))
     return 0
+
+
+def _scaled(dataset: Dataset, origin: Origin) -> Dataset:
+    """The data as the network takes them."""
+
+    def scaled(side: Split) -> Split:
+        return dataclasses.replace(side, X=origin.scaled(side.X))
+
+    return dataclasses.replace(
+        dataset,
+        train=scaled(dataset.train),
+        validation=None if dataset.validation is None else scaled(dataset.validation),
+        test=None if dataset.test is None else scaled(dataset.test),
+    )
 
 
 def _validation_fraction(source: Source, asked: Mapping[str, Any]) -> float | None:
@@ -232,7 +268,7 @@ def _go_on(options: Namespace) -> int:
             raise ArgumentError(
                 f"--{name.replace('_', '-')} belongs to the run that --resume goes on with: leave it out"
             )
-    trainer = Trainer.load(options.resume, choose(options, "device"))
+    trainer = Trainer.load(run_file(options.resume), choose(options, "device"))
     network = cast(Sequential, trainer.network)
     before = Origin.beside(options.resume, network)
     source, asked = data_options(options, before), watchers.asked_for(options, before)
@@ -242,14 +278,17 @@ def _go_on(options: Namespace) -> int:
         validation = _validation_again(options, source, asked, before)
     dataset = load_data(source.data, source.target, source.test_fraction, validation)
     if before is None:
-        epochs, shuffle = choose(options, "epochs"), True
+        epochs, shuffle, features = choose(options, "epochs"), True, names_of(dataset)
         task = task_of(dataset, trainer.loss.name, source.target)
     else:
         epochs = before.epochs if options.epochs is None else options.epochs
         shuffle, task = before.shuffle, before.task
+        dataset = in_order(dataset, before.features, str(source.data))
+        features = before.features or names_of(dataset)
     if epochs <= trainer.epochs_done:
         raise ArgumentError(
-            f"{options.resume} has done {trainer.epochs_done} of {epochs} epochs: give more --epochs to go on"
+            f"{options.resume} has done {trainer.epochs_done} of {counted(epochs, 'epoch')}: give more "
+            f"--epochs to go on"
         )
     origin = Origin(
         str(source.data),
@@ -263,12 +302,15 @@ def _go_on(options: Namespace) -> int:
         **asked,
         numbers=task.numbers,
         validation_fraction=validation,
+        features=features,
+        standardizer=None if before is None else before.standardizer,
     )
-    plan = _Plan(dataset, origin, [trainer.seed], options.quiet)
+    plan = _Plan(_scaled(dataset, origin), origin, [trainer.seed], options.quiet)
     folder = Path(options.resume).parent if options.out is None else Path(options.out)
     watching = watchers.watchers_of(origin, folder, None, plan.watched is not None, goes_on=True)
     claim(folder)
-    _introduce(plan, trainer, network)
+    elsewhere = folder.resolve() != Path(options.resume).parent.resolve()
+    _introduce(plan, trainer, network, replaced([folder]) if elsewhere else [])
     return INTERRUPTED if _run(trainer, network, plan, folder, watching, "").interrupted else 0
 
 
@@ -323,14 +365,18 @@ def _run(
             save(trainer, network, folder, _title(plan, network))
         raise
     seconds = time.perf_counter() - started
-    saved = save(trainer, network, folder, _title(plan, network))
+    kept = _kept(trainer, watching)
+    saved = save(trainer, network, folder, _title(plan, network), None if kept is None else kept["epoch"])
     if interrupted:
         print(*saved, sep="\n", flush=True)
         print(_how_to_go_on(trainer, origin, folder), file=sys.stderr)
-        return _Result(trainer.history, {}, None, True)
+        return _Result(trainer.history, {}, None, None, True)
     final = trainer.evaluate(*judged)
-    result = _Result(trainer.history, final, _best(trainer.history, f"val_{plan.measure}"), False)
+    result = _Result(trainer.history, final, _best(trainer.history, f"val_{plan.measure}"), kept, False)
     print(label + _verdict(plan, result), flush=True)
+    if "confusion" in final:
+        counts, names = final["confusion"], origin.classes or origin.answers or ()
+        print(*confusion_lines(counts, names), sep="\n", flush=True)
     pace = _pace(trainer, done, seconds, watching)
     if label:
         print(f"{label}{pace}, saved in {folder}", flush=True)
@@ -349,6 +395,14 @@ def _weights(origin: Origin, y: Any, by_output: bool) -> dict[str, Any]:
     return {"sample_weight": as_weights(None, origin.class_weight, labels, len(y), classes, "float64")}
 
 
+def _kept(trainer: Trainer, watching: Sequence[Callback]) -> dict[str, Any] | None:
+    """The record of the epoch whose weights early stopping has put back; None where they are the last."""
+    epochs = [watcher.best_epoch for watcher in watching if isinstance(watcher, EarlyStopping)]
+    if not trainer.completed:
+        return None
+    return next((record for record in trainer.history if record["epoch"] in epochs), None)
+
+
 def _best(history: History, key: str) -> dict[str, Any] | None:
     try:
         return history.best(key)
@@ -360,9 +414,9 @@ def _best(history: History, key: str) -> dict[str, Any] | None:
 # ---------------------------------------------------------------------- what is printed
 
 
-def _introduce(plan: _Plan, trainer: Trainer, network: Sequential) -> None:
+def _introduce(plan: _Plan, trainer: Trainer, network: Sequential, before: Sequence[str]) -> None:
     dataset, origin = plan.dataset, plan.origin
-    notes = _large("features", dataset.train.X)
+    notes = [*before, *_large("features", dataset.train.X)]
     if origin.task.is_numbers and dataset.train.y is not None:
         notes += _large("targets", dataset.train.y)
         notes += _taken_for_numbers(dataset.train.y)
@@ -373,7 +427,7 @@ def _introduce(plan: _Plan, trainer: Trainer, network: Sequential) -> None:
         return
     print(
         f"{dataset.name}: {len(dataset.train):,} examples to train on, {_held_out(plan)}; "
-        f"{dataset.train.X.shape[1]:,} features, {_kind(origin, network.outputs)}"
+        f"{dataset.train.X.shape[1]:,} features{_told_scale(origin)}, {_kind(origin, network.outputs)}"
     )
     print(
         f"network {_shape(network)}: {network.layout.count:,} parameters, {network.dtype}, {network.device}"
@@ -389,11 +443,19 @@ def _introduce(plan: _Plan, trainer: Trainer, network: Sequential) -> None:
     if watching := watchers.told(origin):
         print(watching)
     if trainer.epochs_done or trainer.updates:
-        print(f"going on after {trainer.epochs_done} epochs, {trainer.updates:,} updates")
+        print(f"going on after {_done(trainer)}")
     if plan.watched is not None:
         side = plan.watched
         print(f"val_ is of the {len(side):,} {side.name} examples, after each epoch{_say(plan)}")
     sys.stdout.flush()
+
+
+def _done(trainer: Trainer) -> str:
+    return f"{counted(trainer.epochs_done, 'epoch')}, {counted(trainer.updates, 'update')}"
+
+
+def _told_scale(origin: Origin) -> str:
+    return "" if origin.standardizer is None else ", standardized"
 
 
 def _held_out(plan: _Plan) -> str:
@@ -453,8 +515,9 @@ def _large(what: str, values: Any) -> list[str]:
     most = max(float(values.max()), -float(values.min()))
     if most <= LARGE:
         return []
+    remedy = "--standardize scales them" if what == "features" else "scale them"
     return [
-        f"note: the {what} reach {most:,.6g}; networks learn best from numbers of about -1 to 1: scale them"
+        f"note: the {what} reach {most:,.6g}; networks learn best from numbers of about -1 to 1: {remedy}"
     ]
 
 
@@ -489,7 +552,11 @@ def _verdict(plan: _Plan, result: _Result) -> str:
         all_right = "with every answer right" if len(plan.origin.answers or ()) > 1 else "right"
         text += f" ({round(final['accuracy'] * len(side)):,} {all_right}), loss {final['loss']:.4f}"
     text += "".join(_others(final))
-    if result.best is not None:
+    if result.kept is not None:
+        if plan.watched is not None and plan.watched is not side:
+            kept = _score(plan, result.kept[f"val_{plan.measure}"])
+            text += f"; on the {plan.watched.name} examples {kept} after epoch {result.kept['epoch']}"
+    elif result.best is not None:
         best = _score(plan, result.best[f"val_{plan.measure}"])
         if plan.watched is side:
             text += f"; best {best} after epoch {result.best['epoch']}"
@@ -508,8 +575,7 @@ def _others(final: Mapping[str, Any]) -> list[str]:
 
 
 def _pace(trainer: Trainer, done: int, seconds: float, watching: Sequence[Callback]) -> str:
-    epochs = trainer.epochs_done - done
-    text = f"trained {epochs} {'epoch' if epochs == 1 else 'epochs'} in {seconds:.1f} s"
+    text = f"trained {counted(trainer.epochs_done - done, 'epoch')} in {seconds:.1f} s"
     for watcher in watching:
         if isinstance(watcher, EarlyStopping) and watcher.best_epoch is not None:
             early = ", stopped early" if watcher.stopped_epoch is not None else ""
@@ -531,7 +597,8 @@ def _sum_up(plan: _Plan, results: Sequence[_Result]) -> None:
     scores = {"final": [result.final[plan.measure] for result in results]}
     best = [result.best[f"val_{plan.measure}"] for result in results if result.best is not None]
     # Of other examples, they belong in another table.
-    if len(best) == len(results) and plan.watched is plan.judged_on:
+    chosen = any(result.kept is not None for result in results)
+    if len(best) == len(results) and plan.watched is plan.judged_on and not chosen:
         scores["best epoch"] = best
     side = plan.judged_on
     print(f"{len(results)} seeds, {plan.measure} on the {len(side):,} {side.name} examples:")

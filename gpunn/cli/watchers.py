@@ -12,6 +12,7 @@ from ..callbacks import Callback, Checkpoint, CSVLog, EarlyStopping, ReduceLROnP
 from ..callbacks.base import Run
 from ..errors import ArgumentError, whole_number
 from .runs import HISTORY, Origin, claim
+from .scores import counted
 
 __all__ = ["KEEP", "PATIENCE", "SLOWER", "asked_for", "told", "watchers_of"]
 
@@ -101,22 +102,18 @@ def told(origin: Origin) -> str:
     """Those who look on, in words; nothing where there are none."""
     words = []
     if origin.early_stopping:
-        words.append(f"stops after {_epochs(origin.early_stopping)} without a lower val_loss")
+        words.append(f"stops after {counted(origin.early_stopping, 'epoch')} without a lower val_loss")
     if origin.reduce_on_plateau:
-        epochs = _epochs(origin.reduce_on_plateau)
+        epochs = counted(origin.reduce_on_plateau, "epoch")
         words.append(f"a tenth of the learning rate after {epochs} without a lower val_loss")
     if origin.csv_log:
         words.append(f"log in {origin.csv_log}")
     if origin.tensorboard:
         words.append(f"TensorBoard in {origin.tensorboard}")
     if origin.checkpoint_every:
-        every = "epoch" if origin.checkpoint_every == 1 else _epochs(origin.checkpoint_every)
+        every = "epoch" if origin.checkpoint_every == 1 else counted(origin.checkpoint_every, "epoch")
         words.append(f"a numbered run every {every}")
     return "; ".join(words)
-
-
-def _epochs(count: int) -> str:
-    return f"{count} epoch" if count == 1 else f"{count} epochs"
 
 
 class _NumberedRuns(Checkpoint):
