@@ -103,6 +103,11 @@ class Engine:
         self._runners.move_to_end(key)
         return self._runners[key]
 
+    def release(self) -> None:
+        """Forget the data that the runners were bound to, so that nothing keeps them alive."""
+        for runner in self._runners.values():
+            runner.release()
+
     def bound(
         self, batch: int, targets: Targets, data: Mapping[str, Any], *, keep_all: bool = False
     ) -> Runner:

@@ -112,7 +112,7 @@ def warn(message: str) -> None:
     level, frame = 2, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "gpunn":
         level, frame = level + 1, frame.f_back
-    warnings.warn(message, GpunnWarning, stacklevel=level - 1)
+    warnings.warn(message, GpunnWarning, stacklevel=level)
 
 
 def whole_number(name: str, value: Any, least: int) -> int:

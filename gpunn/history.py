@@ -92,9 +92,11 @@ class History:
         usable = [record for record in self.records if _is_number(record.get(key))]
         if not usable:
             raise ArgumentError(f"no epoch of this history has a finite {key!r}")
-        return (min if (lower_is_better(key) if lower is None else lower) else max)(
-            usable, key=lambda record: record[key]
-        )
+        try:
+            least = lower_is_better(key) if lower is None else lower
+        except ArgumentError as error:
+            raise ArgumentError(f"{error} by lower=True or lower=False") from error
+        return (min if least else max)(usable, key=lambda record: record[key])
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the records as JSON, atomically."""

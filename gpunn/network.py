@@ -481,13 +481,13 @@ class Sequential:
                 raise ArgumentError(
                     "sample_weight comes with each batch of an iterable: (x, y, sample_weight)"
                 )
-            return self.evaluate_batches(self._scanned(stream, row), row, measured, batch_size)
+            return self.evaluate_batches(self._scanned(stream, row, measured), row, measured, batch_size)
         batches = self._prepare(X, y, row, sample_weight)
         check_metrics(batches, measured, row, self.outputs)
         batches.scan("evaluate")
         return self.evaluate_batches([batches], row, measured, batch_size)
 
-    def _scanned(self, stream: Stream, loss: Loss) -> Iterator[Batches]:
+    def _scanned(self, stream: Stream, loss: Loss, metrics: Sequence[Metric]) -> Iterator[Batches]:
         labels: bool | None = None
         for number, (x, y, weight) in enumerate(stream.epoch(), 1):
             names = (f"batch {number}: x", f"batch {number}: y")
@@ -499,6 +499,7 @@ class Sequential:
                     f"batch {number} comes with {kinds[0]}, the first one with {kinds[1]}: give all batches "
                     f"the same"
                 )
+            check_metrics(batches, metrics, loss, self.outputs)
             batches.scan("evaluate")
             yield batches
 
@@ -508,9 +509,14 @@ class Sequential:
         """:meth:`evaluate` for data that are on the device already."""
         size = whole_number("batch_size", batch_size, 1)
         sums: dict[str, str] | None = None
+        # The batches may come from the user's own code, which may evaluate too: no lock is held meanwhile,
+        # and the sums so far are put back.
+        held: dict[str, Any] = {}
         count = 0
-        with self._lock:
-            for part in batches:
+        for part in batches:
+            with self._lock:
+                for name, values in held.items():
+                    self.backend.assign(self._sums[name], values)
                 if "cursor" in self._sums:
                     self.backend.assign(self._sums["cursor"], np.zeros(1))
                 order = self.backend.upload(np.arange(part.count), "int64")
@@ -525,15 +531,20 @@ class Sequential:
                         sums = {m.name: runner.program.marks[f"metric.{m.name}"] for m in metrics}
                         for name in ("loss_sum", *sums.values()):
                             self.backend.assign(self._sums[name], np.zeros(self._sums[name].shape))
-                    runner.bind(perm=order, **part.data)
-                    runner.run(steps)
-                    runner.release()
-                count += part.count
-            total = self.backend.download(self._sums["loss_sum"])
-            result: dict[str, Any] = {"loss": float(total[0] / total[1]) if total[1] else math.nan}
-            for metric in metrics:
-                found = self.backend.download(self._sums[(sums or {})[metric.name]])
-                result[metric.name] = metric.finish(found, count)
+                    try:
+                        runner.bind(perm=order, **part.data)
+                        runner.run(steps)
+                    finally:
+                        runner.release()
+                held = {
+                    name: self.backend.copy(self._sums[name]) for name in ("loss_sum", *(sums or {}).values())
+                }
+            count += part.count
+        total = self.backend.download(held["loss_sum"])
+        result: dict[str, Any] = {"loss": float(total[0] / total[1]) if total[1] else math.nan}
+        for metric in metrics:
+            found = self.backend.download(held[(sums or {})[metric.name]])
+            result[metric.name] = metric.finish(found, count)
         return result
 
     # ------------------------------------------------------------------ looking inside
@@ -692,7 +703,8 @@ def _copied(
     cls: type[Sequential], start: tuple[Any, ...], loss: str | None, theta: Array, history: History
 ) -> Sequential:
     network = cls(*start)
-    network.loss, network.theta, network.history = loss, theta, history
+    network.loss, network.theta = loss, theta
+    network.history = History(list(history.records), history.about)
     return network
 
 

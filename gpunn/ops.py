@@ -614,9 +614,10 @@ for _row in (
     Rule(
         "weight_penalty",
         "theta(P) hyper(H):float64 -> penalty(1):float64",
-        "{penalty} = ½ l2 Σ w² + l1 Σ |w| over the weights",
+        "{penalty} = Σ over the weights of 0⟨l2: + ½ l2 w²⟩⟨l1: + l1 |w|⟩",
         _BOOK + ", equations (87) and (95) with l2 or l1 = λ/n",
         "reduce",
+        attributes=_update_attributes,
     ),
     Rule(
         "tally",
@@ -629,7 +630,7 @@ for _row in (
     Rule(
         "count_correct",
         "y(B,N) labels(B):int64 -> correct(1):float64",
-        "{correct} += #(argmax {y} = {labels})",
+        "{correct} += #(argmax {y} = {labels}), none where {y} holds NaN",
         _BOOK + ", chapter 1: the digit with the largest output",
         "reduce",
         updates=("correct",),

@@ -161,7 +161,7 @@ class Trainer:
         self.completed = False
         self.history = History(
             about={
-                "network": network.config() | {"loss": self.loss.name},
+                "network": _described_network(network) | {"loss": self.loss.name},
                 "loss": self.loss.name,
                 "optimizer": repr(self.optimizer),
                 "batch_size": self.batch_size,
@@ -170,6 +170,8 @@ class Trainer:
         )
         self._lr_scale = self._kept_scale = 1.0
         self._open = False
+        self._last: Batches | None = None
+        self._stream_of_epochs: Stream | None = None
         self._pass: dict[str, Any] = {}
         self._order: Any = None
         self._steps = 0
@@ -243,7 +245,7 @@ class Trainer:
         self.network.history = self.history
         last = self.epochs_done + epochs
         total = None if feed.batches is None else epochs * feed.batches.count
-        progress = Progress(epochs, total, verbose, done=self._engine.position)
+        progress = Progress(last, total, verbose, done=self._engine.position)
 
         def moved(samples: int, loss: float, accuracy: float | None) -> None:
             progress.advance(samples, loss, accuracy)
@@ -265,7 +267,6 @@ class Trainer:
                     record |= {f"val_{key}": _plain(value) for key, value in found.items()}
                 for callback in told:
                     callback.on_epoch_end(self, record)
-                progress.epochs = max(epochs, last)
                 progress.line(record)
             self.completed = True
         except BaseException as error:
@@ -295,6 +296,7 @@ class Trainer:
         names = ("validation X", "validation y")
         if is_pair(data, len(self.network.model.input_shape)):
             validation = self.network._prepare(data[0], data[1], self.loss, names=names)
+            check_metrics(validation, self.metrics, self.loss, self.network.outputs)
             validation.scan("fit")
             return lambda: [validation]
         if isinstance(data, (tuple, list)) and all(isinstance(batch, (tuple, list)) for batch in data):
@@ -347,7 +349,7 @@ class Trainer:
         self._steps += 1
         if interrupt.requested:
             raise KeyboardInterrupt
-        mine = self._steps
+        mine, self._last = self._steps, batches
 
         def read() -> float:
             number = self.updates
@@ -356,12 +358,14 @@ class Trainer:
                     f"the loss of step {number - self._steps + mine} is gone, step {number} has overwritten "
                     f"it: call float() on it before the next step"
                 )
-            batches.scan(f"step {number}")
+            # An infinite input may pass σ unseen, and spoil the update all the same.
+            if self._last is not None:
+                self._last.scan(f"step {number}")
             cost = float(self._engine.read("loss")[0])
             if not np.isfinite(cost):
                 raise DivergenceError(
                     f"step {number}: the loss is {cost}; the weights are no longer usable: lower lr (now "
-                    f"{self.optimizer.lr:g}), or train by epoch(), which restores the last good ones"
+                    f"{self.lr:g}), or train by epoch(), which restores the last good ones"
                 )
             return cost
 
@@ -374,6 +378,7 @@ class Trainer:
             prepared = self._prepared(stream, None, "evaluate")
             return self.network.evaluate_batches(prepared, self.loss, self.metrics)
         batches = self.network._prepare(X, y, self.loss)
+        check_metrics(batches, self.metrics, self.loss, self.network.outputs)
         batches.scan("evaluate")
         return self.network.evaluate_batches([batches], self.loss, self.metrics)
 
@@ -459,7 +464,15 @@ class Trainer:
             )
         except FormatError:
             raise
-        except (GpunnError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        except (
+            GpunnError,
+            LookupError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            ArithmeticError,
+            RecursionError,
+        ) as error:
             raise FormatError(f"{path}: its run cannot be rebuilt: {error}") from error
         network.history = trainer.history
         return trainer
@@ -493,7 +506,7 @@ class Trainer:
         position = trainer._engine.position
         if position or trainer._pass:
             count = whole_number("count", trainer._pass["count"], 1)
-            if not 0 <= position < count:
+            if not 0 <= position <= count:
                 raise ArgumentError(f"the cursor is {position}, outside the {count} examples")
             if not math.isfinite(trainer._pass["seconds"]):
                 raise ArgumentError(f"the seconds of the epoch are {trainer._pass['seconds']}")
@@ -514,6 +527,10 @@ class Trainer:
             batches = self._batches(X, y, sample_weight, class_weight)
             check_metrics(batches, self.metrics, self.loss, self.network.outputs)
             return _Feed(batches, None, bool(shuffle), class_weight)
+        last = self._stream_of_epochs
+        if last is not None and last.source is stream.source and last.steps == stream.steps:
+            stream = last  # It goes on where the last epoch stopped.
+        self._stream_of_epochs = stream
         if sample_weight is not None:
             raise ArgumentError("sample_weight comes with each batch of an iterable: (x, y, sample_weight)")
         if isinstance(class_weight, str):
@@ -596,6 +613,7 @@ class Trainer:
                 self.epochs_done = epochs_before
                 raise
             finally:
+                self._engine.release()
                 self._steps += max(0, self.updates - steps_before)
         if interrupt.requested:
             raise KeyboardInterrupt
@@ -798,8 +816,8 @@ class Trainer:
         before, kept : mapping
             The state before these steps, and the one to put back.
         """
-        made = self.updates
-        self._engine.restore(kept)
+        made, lr = self.updates, self.lr
+        self._put_back(kept)
         for batches in seen:
             batches.scan("training")
         self._engine.restore(before)
@@ -812,7 +830,7 @@ class Trainer:
                 f"ones, or begin with a new network"
             )
         raise DivergenceError(
-            f"{where} The last good weights are back. Lower lr (now {self.lr:g}), scale the inputs, or "
+            f"{where} The last good weights are back. Lower lr (now {lr:g}), scale the inputs, or "
             f"start from smaller weights"
         )
 
@@ -829,6 +847,14 @@ class _Feed:
     stream: Stream | None
     shuffle: bool
     class_weight: Any
+
+
+def _described_network(network: Network) -> dict[str, Any]:
+    """Its configuration; what cannot be saved can be trained all the same."""
+    try:
+        return network.config()
+    except ArgumentError:
+        return {"class": type(network).__name__, "layers": repr(network)}
 
 
 def _plain(value: Any) -> Any:

@@ -106,7 +106,7 @@ def training(
     _measure(program, metrics, target, loss)
     program.backpropagate(seed)
     if gathered:
-        _tally(program, _penalty(program) if optimizer.has_penalty else None)
+        _tally(program, _penalty(program, optimizer) if optimizer.has_penalty else None)
         if optimizer.schedule is not None:
             _schedule(program)
     optimizer.emit(program)
@@ -177,11 +177,13 @@ def _measure(program: Program, metrics: Sequence[Metric], target: str, loss: Los
         program.marks[f"metric.{metric.name}"] = slot
 
 
-def _penalty(program: Program) -> str:
+def _penalty(program: Program, optimizer: Optimizer) -> str:
+    terms = tuple(term for term in ("l1", "l2") if getattr(optimizer, term))
     weights = program.lay_out_parameters().weights
     hyper = program.slot("hyper", (len(HYPER),), Role.HYPER, "float64")
     penalty = program.slot("penalty", (1,), Role.HYPER, "float64")
-    program.emit("weight_penalty", ("theta", hyper), {"penalty": penalty}, label="penalty", weights=weights)
+    outs = {"penalty": penalty}
+    program.emit("weight_penalty", ("theta", hyper), outs, label="penalty", weights=weights, terms=terms)
     return penalty
 
 

@@ -130,9 +130,10 @@ def copy(u, v, accumulate=False):
     return {"v": u + (v if accumulate else 0)}
 
 
-def weight_penalty(theta, hyper, penalty, weights):
+def weight_penalty(theta, hyper, penalty, weights, terms):
     w = theta[:weights]
-    return {"penalty": np.array([0.5 * hyper[L2] * (w**2).sum() + hyper[L1] * np.abs(w).sum()])}
+    l2 = 0.5 * hyper[L2] * (w**2).sum() if "l2" in terms else 0.0
+    return {"penalty": np.array([l2 + (hyper[L1] * np.abs(w).sum() if "l1" in terms else 0.0)])}
 
 
 def tally(loss, step, penalty, loss_sum, first_bad):
@@ -325,7 +326,11 @@ SUMS = {"linear", "linear_grad_input", "linear_grad_weight", "linear_grad_bias"}
 ATTRIBUTES = {
     "activate": [{"sigma": name} for name in SIGMA],
     "activate_grad": [{"sigma": name} for name in SIGMA],
-    "weight_penalty": [{"weights": 0}, {"weights": 17}],
+    "weight_penalty": [
+        {"weights": weights, "terms": terms}
+        for weights in (0, 17)
+        for terms in (("l1",), ("l2",), ("l1", "l2"))
+    ],
     **{
         name: [
             {"weights": 0},

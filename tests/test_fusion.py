@@ -618,6 +618,7 @@ def updating(order):
             ("theta", hyper),
             {"penalty": program.slot("p", (1,), Role.HYPER, "float64")},
             weights=layout.weights,
+            terms=("l1", "l2"),
         ),
     }
     for word in re.split(r", (?!clipped)", order):

@@ -434,3 +434,25 @@ def test_a_yes_or_no_is_not_asked_of_numbers(device, metric, targets):
         net.evaluate(np.ones((3, 2)), targets, loss="mse", metrics=(metric,))
     with pytest.raises(gpunn.DataError, match="takes targets of 0 and 1"):
         net.fit(np.ones((3, 2)), targets, loss="mse", metrics=(metric,), verbose=0)
+
+
+def test_a_network_that_gives_nan_is_never_right(device):
+    net = gpunn.Sequential([gpunn.Dense(3)], input_shape=2, device=device, seed=0)
+    net.theta = np.full(net.layout.count, np.nan)
+    found = net.evaluate(np.ones((4, 2)), [0, 0, 1, 2], loss="cross_entropy", metrics=("accuracy", "top_1"))
+    assert (found["accuracy"], found["top_1"]) == (0.0, 0.0)
+
+
+def test_every_way_to_evaluate_asks_whether_targets_are_yes_or_no(device):
+    net = gpunn.Sequential([gpunn.Dense(1)], input_shape=2, device=device, seed=0)
+    X, T = np.ones((3, 2)), [10.0, 0.0, 1.0]
+    trainer = gpunn.Trainer(net, loss="mse", metrics=("accuracy",))
+    ways = [
+        lambda: net.evaluate([(X, T)], loss="mse", metrics=("accuracy",)),
+        lambda: trainer.evaluate(X, T),
+        lambda: trainer.evaluate([(X, T)]),
+        lambda: trainer.fit(X, [0, 1, 1], validation_data=(X, T), verbose=0),
+    ]
+    for way in ways:
+        with pytest.raises(gpunn.DataError, match="takes targets of 0 and 1"):
+            way()

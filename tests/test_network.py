@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import gc
 import importlib
 import os
 import pickle
 import subprocess
 import sys
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -859,3 +861,32 @@ def test_a_few_programs_serve_every_number_of_examples(build, monkeypatch):
     found = [net.predict(X[:count]) for count in range(1, 65)]
     assert len(loads) == 7
     np.testing.assert_allclose(found[36], net.predict(X)[:37], rtol=1e-5, atol=1e-6)
+
+
+def test_batches_that_evaluate_on_their_way_change_nothing(device):
+    net = gpunn.Sequential([gpunn.Dense(3)], input_shape=4, device=device, seed=0)
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((20, 4)), rng.integers(0, 3, 20)
+
+    def batches():
+        for start in range(0, 20, 5):
+            net.evaluate(X[:3], y[:3], loss="cross_entropy", metrics=("accuracy",))
+            yield X[start : start + 5], y[start : start + 5]
+
+    found = net.evaluate(batches, loss="cross_entropy", metrics=("accuracy",))
+    assert found == pytest.approx(net.evaluate(X, y, loss="cross_entropy", metrics=("accuracy",)))
+
+
+def test_nothing_keeps_the_data_alive(device):
+    net = gpunn.Sequential([gpunn.Dense(3)], input_shape=4, device=device, seed=0)
+    trainer = gpunn.Trainer(net, loss="mse", batch_size=5)
+    X, T = np.ones((12, 4), np.float32), np.ones((12, 3), np.float32)
+    alive = weakref.ref(X)
+    trainer.epoch(X, T)
+    trainer.evaluate(X, T)
+    losses = [trainer.step(X[:5], T[:5]) for _ in range(3)]
+    trainer.step(np.ones((1, 4), np.float32), np.ones((1, 3), np.float32))
+    del X
+    gc.collect()
+    assert alive() is None
+    assert len(losses) == 3

@@ -1353,11 +1353,11 @@ def test_a_training_step_prints_as_the_four_equations():
         ({}, "g = ∇C"),
         ({"l2": 0.1}, "g = ∇C + l2 w"),
         ({"l1": 0.1}, "g = ∇C + l1 sign w"),
-        ({"weight_decay": 0.1}, "g = ∇C; first w = w − lr λ w"),
+        ({"weight_decay": 0.1}, "g = ∇C; and w = w − lr decay w"),
         ({"clip_norm": 1.0}, "g = s ∇C"),
         (
             {"l1": 0.1, "l2": 0.1, "weight_decay": 0.1, "clip_norm": 1.0},
-            "g = s ∇C + l2 w + l1 sign w; first w = w − lr λ w",
+            "g = s ∇C + l2 w + l1 sign w; and w = w − lr decay w",
         ),
     ],
     ids=str,

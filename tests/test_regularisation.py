@@ -317,3 +317,16 @@ def test_a_gradient_that_is_wrong_is_found_whatever_the_size_of_the_cost(start, 
 def test_steps_with_which_nothing_could_be_found_are_refused(start, step):
     with pytest.raises(gpunn.ArgumentError, match=r"step is .*, expected a small number such as 1e-5"):
         gpunn.gradcheck(start("sgd").network, X, T, loss="quadratic", step=step)
+
+
+@pytest.mark.parametrize(
+    ("terms", "expected"), [({"l1": 1e-11}, 3e19 * 1e-11), ({"l2": 1e-30}, 0.5e-30 * 9e38)], ids=str
+)
+def test_a_penalty_of_large_weights_is_finite(start, terms, expected):
+    net = start("sgd").network.to("numpy", "float32")
+    net.theta = np.zeros(net.layout.count)
+    weights = np.zeros(net.parameters["layers.0.weights"].shape)
+    weights[0, 0] = 3e19
+    net.parameters["layers.0.weights"] = weights
+    trainer = gpunn.Trainer(net, loss="mse", optimizer=gpunn.SGD(lr=1e-30, **terms), batch_size=N)
+    np.testing.assert_allclose(trainer.epoch(X * 0, T)["penalty"], expected, rtol=1e-6)

@@ -623,3 +623,10 @@ def test_progress_is_told_within_a_stream(start, monkeypatch):
     start().fit(BATCHES, epochs=2, callbacks=[Watch()], verbose=0)
     assert updates == sorted(updates)
     assert {1, 2, 3, 4, 6, 7, 8, 9} <= set(updates)
+
+
+def test_epochs_of_so_many_steps_go_on_in_a_list(start):
+    trainer = start()
+    for _ in range(3):
+        trainer.epoch(BATCHES, steps=2)
+    np.testing.assert_array_equal(trainer.network.theta, stepped(start(), (BATCHES * 2)[:6]))

@@ -50,7 +50,8 @@ class Callback:
     >>> class Enough(gpunn.Callback):
     ...     def on_epoch_end(self, trainer, record):
     ...         record["size of Θ"] = float(np.linalg.norm(trainer.network.theta))
-    ...         trainer.stop = record["accuracy"] > 0.9
+    ...         if record["accuracy"] > 0.9:
+    ...             trainer.stop = True
     >>> X = np.random.default_rng(0).standard_normal((60, 4)); y = (X[:, 0] > 0).astype(int)
     >>> net = gpunn.Sequential([gpunn.Dense(2)], input_shape=4, seed=0)
     >>> history = net.fit(X, y, loss="cross_entropy", optimizer="adam", metrics=("accuracy",), epochs=1000,

@@ -13,13 +13,15 @@ from .table import Array, kernel, places
 L1, L2, CLIP_NORM, CLIP_SCALE = (HYPER[word] for word in ("l1", "l2", "clip_norm", "clip_scale"))
 
 
-@kernel()
-def weight_penalty(theta: Array, hyper: Array, penalty: Array, *, weights: int) -> None:
-    """½ l2 Σ w² + l1 Σ |w| over the prefix of Θ that holds the weights."""
-    w = theta[:weights]
-    penalty[0] = 0.5 * hyper.item(L2) * float(np.vdot(w, w))
-    if hyper.item(L1):
-        penalty[0] += hyper.item(L1) * float(np.abs(w).sum())
+@kernel(scratch="d(P):float64")
+def weight_penalty(
+    theta: Array, hyper: Array, penalty: Array, *, weights: int, terms: tuple[str, ...], d: Array
+) -> None:
+    """½ l2 Σ w² + l1 Σ |w| over the prefix of Θ that holds the weights, in float64."""
+    w = np.abs(theta[:weights], out=d[:weights])
+    penalty[0] = hyper.item(L1) * np.add.reduce(w) if "l1" in terms else 0.0
+    if "l2" in terms:
+        penalty[0] += 0.5 * hyper.item(L2) * float(np.vdot(w, w))
 
 
 @kernel()
@@ -36,9 +38,10 @@ def tally(loss: Array, step: Array, penalty: Array | None, loss_sum: Array, firs
 
 @kernel(scratch="guess(B):int64 mask(B):bool")
 def count_correct(y: Array, labels: Array, correct: Array, *, guess: Array, mask: Array) -> None:
-    """How many rows have their largest output at the label."""
+    """How many rows have their largest output at the label; a row that holds NaN has none."""
     np.argmax(y, axis=1, out=guess)
     np.equal(guess, labels, out=mask)
+    np.logical_and(mask, ~np.isnan(y[places(len(y)), guess]), out=mask)
     correct[0] += np.count_nonzero(mask)
 
 
@@ -73,8 +76,7 @@ def count_exact(y: Array, t: Array, correct: Array, *, threshold: float, guess: 
 def confusion(y: Array, labels: Array, counts: Array, *, guess: Array) -> None:
     """One more at (the class it is, the class it is taken for) for each row."""
     np.argmax(y, axis=1, out=guess)
-    np.add(guess, labels * len(counts), out=guess)
-    counts += np.bincount(guess, minlength=counts.size).reshape(counts.shape)
+    np.add.at(counts, (labels, guess), 1)
 
 
 @kernel(scratch="guess(B,N):bool wanted(B,N):bool")
@@ -84,8 +86,8 @@ def confusion_by_output(
     """The four counts of each output: [is it][is it taken for it]."""
     np.greater(y, threshold, out=guess)
     np.greater(t, 0.5, out=wanted)
-    both = np.count_nonzero(guess & wanted, axis=0)
     taken, real = np.count_nonzero(guess, axis=0), np.count_nonzero(wanted, axis=0)
+    both = np.count_nonzero(np.logical_and(guess, wanted, out=guess), axis=0)
     counts[:, 1, 1] += both
     counts[:, 0, 1] += taken - both
     counts[:, 1, 0] += real - both

@@ -38,4 +38,6 @@ def kernel(scratch: str = "") -> Callable[[Kernel], Kernel]:
 @lru_cache(maxsize=64)
 def places(n: int) -> Array:
     """0, 1, ..., n − 1."""
-    return np.arange(n)
+    made = np.arange(n)
+    made.flags.writeable = False
+    return made
