@@ -79,10 +79,10 @@ class Progress:
     def advance(self, samples: int, loss: float, accuracy: float | None) -> None:
         """Move the bar by that many examples and show the running means of this epoch."""
         if self._bar is not None and not self._bar.disable:
-            shown = f", loss {loss:.4f}" + (
+            text = f", loss {loss:.4f}" + (
                 f", accuracy {100 * accuracy:.2f} %" if accuracy is not None else ""
             )
-            self._bar.set_postfix_str(shown.removeprefix(", "), refresh=False)
+            self._bar.set_postfix_str(text.removeprefix(", "), refresh=False)
             self._bar.update(samples)
 
     def line(self, record: dict[str, Any]) -> None:

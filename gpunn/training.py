@@ -883,4 +883,6 @@ def _next_chunk(steps: int, seconds: float) -> int:
 def _copied(
     cls: type[Trainer], network: Network, config: Mapping[str, Any], states: Mapping[str, NDArray[Any]]
 ) -> Trainer:
-    return cls._rebuild(network, config, lambda name, shape, dtype: states[name])
+    trainer = cls._rebuild(network, config, lambda name, shape, dtype: states[name])
+    network.history = trainer.history
+    return trainer

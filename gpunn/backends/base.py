@@ -85,15 +85,19 @@ class Backend(ABC):
 
     @abstractmethod
     def upload(self, array: NDArray[Any], dtype: str) -> Any:
-        """The array on the device, contiguous and of that dtype; no copy where none is needed."""
+        """The array on the device, contiguous and of that dtype; no copy where none is needed.
+
+        A memory map may stay as it is where the backend converts each minibatch when it is read.
+        """
 
     @abstractmethod
     def download(self, array: Any) -> NDArray[Any]:
         """A copy of a device array on the host."""
 
     def assign(self, array: Any, values: Any) -> None:
-        """Copy values, from the host or from the device, into a device array."""
-        array[...] = values
+        """Copy values, from the host or from the device, into a device array of perhaps another dtype."""
+        with np.errstate(over="ignore"):
+            array[...] = values
 
     def copy(self, array: Any) -> Any:
         """A copy of a device array, on the device."""

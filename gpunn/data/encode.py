@@ -92,7 +92,7 @@ class Standardizer:
         if not len(array):
             raise DataError(f"X is empty: it has shape {array.shape}, expected at least one example")
         _refuse_not_finite("X", array, column_names(X))
-        low = high = block_mean = np.zeros(())
+        low = high = np.zeros(())
         mean, squares, count = np.zeros(array.shape[1:]), np.zeros(array.shape[1:]), 0
         with np.errstate(over="ignore", invalid="ignore"):
             for start, block in blocks(array):

@@ -18,8 +18,9 @@ class Dropout(Layer):
     """In training y = x ⊙ m/(1 − rate), mᵢ = 0 with probability ``rate``, else 1; elsewhere y = x.
 
     Input and output have one shape. The mask comes from Philox 4×32-10 (:mod:`gpunn.philox`) and depends on
-    (seed, epoch, step, layer) alone: the same on every backend, and a resumed run draws the same ones. It is
-    off in ``predict``, ``evaluate``, ``gradients``, ``errors`` and ``jacobian``.
+    (seed, step, layer) alone, step being the number of updates before: it is the same on every backend, and
+    a resumed run draws the same ones. It is off in ``predict``, ``evaluate``, ``gradients``, ``errors`` and
+    ``jacobian``.
 
     Parameters
     ----------
