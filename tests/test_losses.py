@@ -127,3 +127,10 @@ def test_binary_cross_entropy_is_finite_and_exact_far_out(build, dtype, z, t, si
     assert found == pytest.approx(expected, rel=1e-14)
     slope = net.gradients(X, np.full(N, t), loss="binary_cross_entropy")["layers.0.bias"][0]
     assert slope == pytest.approx((1 - t) * special.expit(z) - t * special.expit(-z), rel=1e-6, abs=1e-43)
+
+
+def test_a_cost_that_float64_holds_is_found_though_a_difference_overflows(device):
+    net = gpunn.Sequential([gpunn.Dense(2)], input_shape=2, device=device, dtype="float64", seed=0)
+    net.parameters["layers.0.weights"] = np.eye(2)
+    found = net.evaluate([[-1.7e308, 1e308]], [[2.0**-10, 0.0]], loss="cross_entropy")["loss"]
+    assert found == pytest.approx(1.7e308 / 1024 + 1e308 / 1024, rel=1e-15)

@@ -182,12 +182,13 @@ def softmax_cross_entropy_targets(
 ) -> None:
     """Cᵢ = Σⱼ tᵢⱼ (max zᵢ − zᵢⱼ + log(1 + Σ of the other exponentials))."""
     exponentials(z, p, e, f, m, rest, at, far)
-    np.copyto(e, z)
-    np.subtract(m, e, out=e)
-    np.minimum(e, np.finfo(np.float64).max, out=e)
-    np.add(e, np.log1p(rest), out=e)
+    # Half of each difference, which cannot overflow, until t has made it small.
+    np.multiply(z, 0.5, out=e)
+    np.subtract(0.5 * m, e, out=e)
+    np.add(e, 0.5 * np.log1p(rest), out=e)
     np.multiply(e, t, out=e)
-    scale = _mean(np.add.reduce(e, axis=1), w, loss)
+    rows = np.add.reduce(e, axis=1)
+    scale = _mean(np.multiply(rows, 2.0, out=rows), w, loss)
     if delta is not None:
         probabilities(p, rest, at)
         np.multiply(p, np.add.reduce(t, axis=1, keepdims=True, dtype=np.float64), out=p)
