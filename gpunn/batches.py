@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,19 @@ from .backends.base import Backend
 from .errors import ArgumentError, DataError, ShapeError
 from .losses import Loss
 from .metrics import Metric
+from .streams import Stream
 from .variants import Model, Targets
 
-__all__ = ["Batches", "as_inputs", "as_numbers", "as_targets", "as_weights", "check_metrics", "prepare"]
+__all__ = [
+    "Batches",
+    "as_inputs",
+    "as_numbers",
+    "as_targets",
+    "as_weights",
+    "check_metrics",
+    "prepare",
+    "prepared",
+]
 
 Array = NDArray[Any]
 
@@ -86,12 +96,14 @@ class Batches:
                 )
 
 
-def check_metrics(batches: Batches, metrics: Sequence[Metric], loss: Loss, outputs: int) -> None:
+def check_metrics(batches: Batches, metrics: Sequence[Metric], loss: Loss) -> None:
     """Raise DataError where a metric asks yes or no, and the targets are other numbers."""
     asking = [metric.name for metric in metrics if metric.outputs is not None and metric.numbers is None]
-    if not asking or batches.targets.labels or not loss.splits_by_output(outputs):
+    if not asking or batches.targets.labels:
         return
     name, given = next(item for item in batches.host.items() if item[0].endswith("y"))
+    if not loss.splits_by_output(given.used.shape[1]):
+        return
     bad = first_where(given.used, lambda block: (block < 0) | (block > 1))
     if bad is not None:
         raise DataError(
@@ -338,3 +350,35 @@ def prepare(
         host["sample_weight"] = Given(weights, weights, model.dtype)
     mass = float(count) if weights is None else float(np.sum(weights, dtype=np.float64))
     return Batches(data, Targets(is_labels, weights is not None), count, mass, host)
+
+
+def prepared(
+    stream: Stream,
+    prepare_one: Callable[..., Batches],
+    loss: Loss,
+    metrics: Sequence[Metric],
+    class_weight: Any = None,
+    scan: str = "",
+) -> Iterator[Batches]:
+    """The batches of one epoch of a stream, checked and on the device, all of one kind.
+
+    ``prepare_one`` is :func:`prepare` for one network; ``scan``, if given, looks for NaN too and says where.
+    """
+    kind: Targets | None = None
+    for number, (x, y, weight) in enumerate(stream.epoch(), 1):
+        which = f"{stream.what}batch {number}"
+        batches = prepare_one(x, y, loss, weight, class_weight, (f"{which}: x", f"{which}: y"))
+        kind = kind or batches.targets
+        if batches.targets != kind:
+            raise DataError(
+                f"{which} comes with {_kind(batches.targets)}, the first one with {_kind(kind)}: give all "
+                f"batches the same"
+            )
+        check_metrics(batches, metrics, loss)
+        if scan:
+            batches.scan(scan)
+        yield batches
+
+
+def _kind(targets: Targets) -> str:
+    return ("labels" if targets.labels else "targets") + (" and weights" if targets.weighted else "")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from . import checkpoint, variants
 from .activations import ACTIVATIONS
 from .backends.base import Memory, Runner
-from .batches import Batches, as_inputs, as_numbers, check_metrics, prepare
+from .batches import Batches, as_inputs, as_numbers, check_metrics, prepare, prepared
 from .device import backend_for
 from .errors import ArgumentError, DataError, ShapeError, unknown_name, whole_number
 from .initializers import initialize
@@ -27,7 +27,7 @@ from .losses import Loss, loss_named
 from .metrics import Metric, metrics_named
 from .optimizers import Optimizer, optimizer_named
 from .program import Program
-from .streams import Stream, stream_of
+from .streams import stream_of
 from .training import History, Trainer
 from .variants import Model, Targets
 
@@ -481,27 +481,12 @@ class Sequential:
                 raise ArgumentError(
                     "sample_weight comes with each batch of an iterable: (x, y, sample_weight)"
                 )
-            return self.evaluate_batches(self._scanned(stream, row, measured), row, measured, batch_size)
+            given = prepared(stream, self._prepare, row, measured, scan="evaluate")
+            return self.evaluate_batches(given, row, measured, batch_size)
         batches = self._prepare(X, y, row, sample_weight)
-        check_metrics(batches, measured, row, self.outputs)
+        check_metrics(batches, measured, row)
         batches.scan("evaluate")
         return self.evaluate_batches([batches], row, measured, batch_size)
-
-    def _scanned(self, stream: Stream, loss: Loss, metrics: Sequence[Metric]) -> Iterator[Batches]:
-        labels: bool | None = None
-        for number, (x, y, weight) in enumerate(stream.epoch(), 1):
-            names = (f"batch {number}: x", f"batch {number}: y")
-            batches = self._prepare(x, y, loss, weight, names=names)
-            labels = batches.targets.labels if labels is None else labels
-            if batches.targets.labels != labels:
-                kinds = ("targets", "labels") if labels else ("labels", "targets")
-                raise DataError(
-                    f"batch {number} comes with {kinds[0]}, the first one with {kinds[1]}: give all batches "
-                    f"the same"
-                )
-            check_metrics(batches, metrics, loss, self.outputs)
-            batches.scan("evaluate")
-            yield batches
 
     def evaluate_batches(
         self, batches: Iterable[Batches], loss: Loss, metrics: Sequence[Metric], batch_size: int = 1024

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -315,9 +315,10 @@ def schedule_from_config(value: Any) -> Schedule | None:
     if name.lower() not in SCHEDULES:
         raise unknown_name("schedule", name, SCHEDULES)
     kind = SCHEDULES[name.lower()]
-    numbers = dict(value["config"])
-    if "then" in numbers and any(field.name == "then" for field in fields(kind)):  # type: ignore[arg-type]
-        numbers["then"] = schedule_from_config(numbers["then"])
+    numbers = {
+        key: schedule_from_config(number) if isinstance(number, Mapping) else number
+        for key, number in dict(value["config"]).items()
+    }
     try:
         return kind(**numbers)
     except TypeError as error:

@@ -64,17 +64,17 @@ class Stream:
     def epoch(self) -> Iterator[tuple[Any, Any, Any]]:
         """The minibatches of one epoch as (x, y, sample_weight or None)."""
         fresh = self._iterator is None or self.steps is None
-        if fresh:
-            self._iterator = self._begin()
-        number = 0
+        iterator = self._begin() if self._iterator is None or fresh else self._iterator
+        self._iterator, number = iterator, 0
         # The count is asked first: a batch that is taken from a generator and not used would be lost.
         while number != self.steps:
             try:
-                batch = next(self._iterator)  # type: ignore[arg-type]
+                batch = next(iterator)
             except StopIteration:
                 if self.once or self.steps is None or fresh:
                     break
-                self._iterator, fresh = self._begin(), True
+                self._iterator = iterator = self._begin()
+                fresh = True
                 continue
             number, fresh = number + 1, False
             self._made += 1

@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 
 from . import checkpoint
 from .backends.base import Backend, Memory, Runner
-from .batches import Batches, check_metrics
+from .batches import Batches, check_metrics, prepared
 from .callbacks.base import Callback, as_callback
 from .device import backend_for
 from .engine import Engine, State
 from .errors import (
     ArgumentError,
-    DataError,
     DivergenceError,
     FormatError,
     GpunnError,
@@ -296,11 +295,11 @@ class Trainer:
         names = ("validation X", "validation y")
         if is_pair(data, len(self.network.model.input_shape)):
             validation = self.network._prepare(data[0], data[1], self.loss, names=names)
-            check_metrics(validation, self.metrics, self.loss, self.network.outputs)
+            check_metrics(validation, self.metrics, self.loss)
             validation.scan("fit")
             return lambda: [validation]
         if isinstance(data, (tuple, list)) and all(isinstance(batch, (tuple, list)) for batch in data):
-            batches = list(self._prepared(Stream(data, what="validation "), None, "fit"))
+            batches = list(self._prepared(Stream(data, what="validation "), scan="fit"))
             return lambda: batches
         if isinstance(data, Iterator):
             raise ArgumentError(
@@ -309,7 +308,7 @@ class Trainer:
             )
         table = isinstance(data, (tuple, list, Mapping, str, bytes)) or hasattr(data, "__array__")
         if callable(data) or (isinstance(data, Iterable) and not table):
-            return lambda: self._prepared(Stream(data, what="validation "), None, "fit")
+            return lambda: self._prepared(Stream(data, what="validation "), scan="fit")
         raise ArgumentError(
             "validation_data is not a pair: expected (X, y), or a list or a loader of (x, y) batches, or a "
             "function that makes an iterable of them"
@@ -375,10 +374,10 @@ class Trainer:
         """Mean loss and metrics over a data set of any size, or over an iterable of (x, y) batches."""
         stream = stream_of(X, y)
         if stream is not None:
-            prepared = self._prepared(stream, None, "evaluate")
+            prepared = self._prepared(stream, scan="evaluate")
             return self.network.evaluate_batches(prepared, self.loss, self.metrics)
         batches = self.network._prepare(X, y, self.loss)
-        check_metrics(batches, self.metrics, self.loss, self.network.outputs)
+        check_metrics(batches, self.metrics, self.loss)
         batches.scan("evaluate")
         return self.network.evaluate_batches([batches], self.loss, self.metrics)
 
@@ -525,12 +524,12 @@ class Trainer:
         stream = stream_of(X, y, steps)
         if stream is None:
             batches = self._batches(X, y, sample_weight, class_weight)
-            check_metrics(batches, self.metrics, self.loss, self.network.outputs)
+            check_metrics(batches, self.metrics, self.loss)
             return _Feed(batches, None, bool(shuffle), class_weight)
         last = self._stream_of_epochs
         if last is not None and last.source is stream.source and last.steps == stream.steps:
             stream = last  # It goes on where the last epoch stopped.
-        self._stream_of_epochs = stream
+        self._stream_of_epochs = stream if stream.steps is not None else None
         if sample_weight is not None:
             raise ArgumentError("sample_weight comes with each batch of an iterable: (x, y, sample_weight)")
         if isinstance(class_weight, str):
@@ -599,7 +598,7 @@ class Trainer:
                 if feed.batches is not None and order is not None:
                     whole = self._minibatches(feed.batches, order, kept, limit, progress, interrupt)
                 else:
-                    whole = self._stream(feed, kept, limit, progress, interrupt)
+                    whole = self._stream(feed, kept, progress, interrupt)
                 record = self._record()
                 if whole:
                     self._engine.rewind()
@@ -680,7 +679,6 @@ class Trainer:
         self,
         feed: _Feed,
         kept: State,
-        limit: int | None,
         progress: Callable[[int, float, float | None], None],
         interrupt: Interrupt,
     ) -> bool:
@@ -755,23 +753,8 @@ class Trainer:
         progress(moved, *self._running_means())
         return not interrupt.requested
 
-    def _prepared(self, stream: Stream, class_weight: Any, scan: str = "") -> Iterator[Batches]:
-        """The batches of one epoch of a stream, checked and on the device; ``scan``: for NaN too."""
-        what = stream.what
-        kind: Targets | None = None
-        for number, (x, y, weight) in enumerate(stream.epoch(), 1):
-            names = (f"{what}batch {number}: x", f"{what}batch {number}: y")
-            batches = self.network._prepare(x, y, self.loss, weight, class_weight, names)
-            kind = kind or batches.targets
-            if batches.targets != kind:
-                raise DataError(
-                    f"{what}batch {number} comes with {_kind(batches.targets)}, the first one with "
-                    f"{_kind(kind)}: give all batches the same"
-                )
-            check_metrics(batches, self.metrics, self.loss, self.network.outputs)
-            if scan:
-                batches.scan(scan)
-            yield batches
+    def _prepared(self, stream: Stream, class_weight: Any = None, scan: str = "") -> Iterator[Batches]:
+        return prepared(stream, self.network._prepare, self.loss, self.metrics, class_weight, scan)
 
     def _running_means(self) -> tuple[float, float | None]:
         total = self._engine.read("loss_sum")
@@ -860,10 +843,6 @@ def _described_network(network: Network) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     """A measured value as JSON can hold it."""
     return value.tolist() if isinstance(value, np.ndarray) else value
-
-
-def _kind(targets: Targets) -> str:
-    return ("labels" if targets.labels else "targets") + (" and weights" if targets.weighted else "")
 
 
 def _described(data: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import signal
 import weakref
@@ -630,3 +631,22 @@ def test_epochs_of_so_many_steps_go_on_in_a_list(start):
     for _ in range(3):
         trainer.epoch(BATCHES, steps=2)
     np.testing.assert_array_equal(trainer.network.theta, stepped(start(), (BATCHES * 2)[:6]))
+
+
+def test_batches_of_which_only_some_are_weighted_are_refused_in_evaluation_too(start):
+    net = start().network
+    with pytest.raises(gpunn.DataError, match="batch 2 comes with labels and weights"):
+        net.evaluate([(X, LABELS), (X, LABELS, WEIGHTS)], loss="cross_entropy")
+
+
+def test_a_trainer_keeps_no_loader_that_it_has_gone_through(start):
+    class Loader:
+        def __iter__(self):
+            return iter(BATCHES)
+
+    trainer, loader = start(), Loader()
+    trainer.epoch(loader)
+    alive = weakref.ref(loader)
+    del loader
+    gc.collect()
+    assert alive() is None

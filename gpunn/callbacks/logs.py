@@ -6,6 +6,7 @@ import csv
 import io
 import os
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from .base import Configured, Run, as_number, writing
 __all__ = ["CSVLog", "Log"]
 
 
-class Log(Configured):
+class Log(Configured, ABC):
     """What is told of every epoch once, also of one whose end only the history knows."""
 
     def __init__(self) -> None:
@@ -55,11 +56,13 @@ class Log(Configured):
                 self._last = record["epoch"]
                 self._write(trainer, record, late=True)
 
+    @abstractmethod
     def _begin(self, *, goes_on: bool) -> None:
-        raise NotImplementedError
+        """Get ready for a fit: a new one, or one that goes on with the same trainer."""
 
+    @abstractmethod
     def _write(self, trainer: Run, record: Mapping[str, Any], *, late: bool = False) -> None:
-        raise NotImplementedError
+        """Write an epoch; ``late``: at the end of the fit."""
 
 
 class CSVLog(Log):
