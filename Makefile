@@ -2,11 +2,14 @@
 # make test: the same with the test extras; lint, types, every test.
 # make campaign: the random tests of numerics, files and kills in full; their figures in build/campaign.jsonl.
 # make docs: the reference pages, from the code.
+# make bench: gpunn beside its peers, then the page build/benchmarks/report.html; about a quarter of an hour.
+# make peers: an environment in .venv-peers with PyTorch, JAX and scikit-learn for make bench (PEERS=... for others).
 PYTHON ?= python3
 BIN := .venv/bin
 GPUNN_RUNS ?= runs
+PEERS ?= torch jax scikit-learn
 
-.PHONY: demo test lint format campaign docs clean
+.PHONY: demo test lint format campaign docs bench peers clean
 
 demo: .venv/.demo
 	$(BIN)/gpunn train --data digits --out $(GPUNN_RUNS)/digits
@@ -31,8 +34,16 @@ campaign: .venv/.test
 docs: .venv/.test
 	$(BIN)/python docs/generate.py
 
+bench: .venv/.test
+	$(BIN)/python -m benchmarks run
+	$(BIN)/python -m benchmarks report --results build/benchmarks --no-readme
+
+peers:
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check numpy threadpoolctl $(PEERS)
+
 clean:
-	rm -rf .venv build *.egg-info .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-peers build *.egg-info .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -1,6 +1,6 @@
 """The book's first network on MNIST, over several seeds: the best epoch's accuracy on the 10,000 test images.
 
-    GPUNN_DATA=... python benchmarks/mnist_book.py [--json benchmarks/results/mnist_book.json]
+    GPUNN_DATA=... python -m benchmarks.mnist_book [--out benchmarks/results]
 
 784-30-10 sigmoid, quadratic cost, normal weights and biases, SGD 3.0, batch 10, 30 epochs, trained on the
 first 50,000 images. The book reports 95.42 % for its run (Nielsen, chapter 1).
@@ -9,14 +9,14 @@ first 50,000 images. The book reports 95.42 % for its run (Nielsen, chapter 1).
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 from pathlib import Path
 
-from environment import environment
-
 import gpunn
 from gpunn.data import load_mnist
+
+from .environment import environment
+from .results import SCHEMA, write
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--out", type=Path, help="a folder for the result file")
     options = parser.parse_args()
 
     mnist = load_mnist()
@@ -49,17 +49,28 @@ def main() -> None:
         print(f"seed {seed}: best {100 * run['best']:.2f} % after epoch {run['epoch']}", flush=True)
     mean = statistics.mean(run["best"] for run in runs)
     print(f"mean of the best epochs: {100 * mean:.2f} %")
-    if options.json:
-        result = {
+    if options.out:
+        where = environment()
+        threads = max((library["num_threads"] for library in where["blas"]), default=1)
+        device = "cuda" if options.device.startswith("cuda") else "cpu"
+        record = {
+            "schema": SCHEMA,
+            "kind": "accuracy",
+            "name": "mnist-book",
             "what": "accuracy on MNIST's 10,000 test images of the book's first network, as a fraction",
-            "epochs": options.epochs,
-            "device": net.backend.name,
+            "setting": {
+                "device": device,
+                "backend": net.backend.name,
+                "threads": threads,
+                "precision": "float32",
+                "repeats": options.seeds,
+                "epochs": options.epochs,
+            },
+            "environment": where,
             "mean_best": mean,
             "runs": runs,
-            **environment(),
         }
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
+        print(f"written: {write(record, options.out)}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,39 @@
+"""gpunn itself, on one of its backends."""
+
+from __future__ import annotations
+
+import gpunn
+
+from ..workloads import network
+from . import Unsupported
+
+OPTIMIZERS = {"sgd": gpunn.SGD, "momentum": gpunn.SGD, "adam": gpunn.Adam}
+
+
+class Peer:
+    def __init__(self, problem, device, threads, precision, backend, dtype="float32", singly=False):
+        if precision != "float32":
+            raise Unsupported(f"gpunn's {backend} backend computes products in float32, not {precision}")
+        if hasattr(gpunn, "set_num_threads"):
+            gpunn.set_num_threads(threads)
+        workload, self.singly = problem.workload, singly
+        self.net = network(workload, device=backend, seed=problem.seed, dtype=dtype)
+        for k, (W, b) in enumerate(problem.layers):
+            self.net.parameters[f"layers.{k}.weights"] = W
+            self.net.parameters[f"layers.{k}.bias"] = b
+        self.X, self.y, self.depth = problem.X.astype(dtype, copy=False), problem.y, len(problem.layers)
+        optimizer = OPTIMIZERS[workload.optimizer[0]](**problem.options)
+        self.trainer = gpunn.Trainer(
+            self.net, loss=workload.loss, optimizer=optimizer, batch_size=workload.batch
+        )
+
+    def run(self, steps, order):
+        if self.singly:
+            step = self.trainer.step
+            return [float(step(self.X[rows], self.y[rows])) for rows in order.take(steps)]
+        order.skip(steps)  # The Trainer draws the same permutations from the same seed.
+        return [self.trainer.epoch(self.X, self.y, steps=steps)["loss"]]
+
+    def parameters(self):
+        found = self.net.tensors()
+        return [(found[f"layers.{k}.weights"], found[f"layers.{k}.bias"]) for k in range(self.depth)]

@@ -1,0 +1,57 @@
+"""Result files: JSON, one for each workload, kind and device; refused where they lack their environment."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+SCHEMA = 1
+FOLDER = Path(__file__).parent / "results"
+
+#: What a figure is worth nothing without.
+NEEDED = {
+    "environment": ("date", "machine", "versions", "blas", "unset"),
+    "setting": ("device", "threads", "precision", "repeats"),
+}
+
+
+class ResultError(ValueError):
+    """A result file that cannot be used: which one, and why."""
+
+
+def check(record: Mapping[str, Any], name: str) -> None:
+    """Refuse a record without its environment."""
+    if record.get("schema") != SCHEMA:
+        raise ResultError(f"{name}: schema is {record.get('schema')!r}, expected {SCHEMA}: measure it again")
+    for part, keys in NEEDED.items():
+        found = record.get(part)
+        missing = [key for key in keys if not isinstance(found, Mapping) or key not in found]
+        if missing:
+            raise ResultError(f"{name}: {part} lacks {', '.join(missing)}: a figure is nothing without that")
+    if not record["environment"]["machine"].get("cpu") or "numpy" not in record["environment"]["versions"]:
+        raise ResultError(f"{name}: environment names no processor or no NumPy version")
+
+
+def write(record: Mapping[str, Any], folder: Path) -> Path:
+    """Check and write; the file's name is made of workload, kind and device."""
+    named = record.get("workload", record).get("name")
+    name = "-".join(filter(None, (named, record["kind"], record["setting"]["device"])))
+    path = folder / f"{name}.json"
+    check(record, path.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(record, indent=1, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
+    return path
+
+
+def read(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ResultError(f"{path.name}: {error}") from error
+    if not isinstance(record, dict):
+        raise ResultError(f"{path.name}: holds a {type(record).__name__}, expected an object")
+    check(record, path.name)
+    return record
