@@ -130,7 +130,7 @@ def kernels(
     from .kernels import record
 
     tell("every op by itself")
-    return record.measure(backends, device=setting.device, quick=quick, threads=setting.threads or 1)
+    return record.measure(backends, setting.device, quick, setting.threads or 1, setting.peer_python)
 
 
 def chosen_setting(options: argparse.Namespace) -> Setting:

@@ -24,7 +24,7 @@ def on_the_cpu(threads: int) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     A, B = (rng.standard_normal((SIDE, SIDE), dtype=np.float32) for _ in range(2))
     C = np.empty_like(A)
-    source, target = (np.zeros(COPIED, np.uint8) for _ in range(2))
+    source, target = (np.ones(COPIED, np.uint8) for _ in range(2))  # Pages of zeros are all one page.
     parts = list(zip(np.array_split(source, threads), np.array_split(target, threads), strict=True))
     with ThreadPoolExecutor(threads) as pool:
         copy = best(lambda: list(pool.map(lambda part: np.copyto(part[1], part[0]), parts)))
