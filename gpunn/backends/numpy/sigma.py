@@ -70,14 +70,17 @@ def _identity_prime(a: Array, delta: Array, s: Array) -> None:
 
 
 def _sigmoid(z: Array, a: Array, s: Array, mask: Array) -> None:
-    """e = exp(−|z|); 1/(1 + e) for z ≥ 0, e/(1 + e) below: no overflow, no cancellation."""
+    """e = exp(−|z|); 1/(1 + e) for z ≥ 0, e/(1 + e) below: no overflow, no cancellation.
+
+    e ≤ 1, so that the larger of e and the mask is the numerator: no branch on each element.
+    """
     one = ONE[z.dtype.char]
     np.abs(z, out=a)
     np.negative(a, out=a)
     np.exp(a, out=a)
     np.add(a, one, out=s)
     np.greater_equal(z, ZERO[z.dtype.char], out=mask)
-    np.putmask(a, mask, one)
+    np.maximum(a, mask, out=a)
     np.divide(a, s, out=a)
 
 
