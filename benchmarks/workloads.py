@@ -25,7 +25,7 @@ class Workload:
         ``("sgd", {"lr": 3.0})``, ``("momentum", {"lr": 0.01, "momentum": 0.9})``, ``("adam", {"lr": 1e-3})``
         with Kingma and Ba's β₁ = 0.9, β₂ = 0.999, ε = 1e-8.
     batch, samples
-        Samples are cut to a multiple of the batch: peers with fixed shapes cannot take a smaller last one.
+        Cut to whole repeats of whole batches: peers with fixed shapes would compile anew for what is left.
     steps
         Minibatches of one timed repeat, at most; 0 is an epoch.
     threads
@@ -113,7 +113,7 @@ WORKLOADS = {
             784,
             (512, 512, 10),
             batch=128,
-            steps=100,
+            steps=130,
             threads="all",
             optimizer=("adam", {"lr": 1e-3}),
             **_RELU,
@@ -124,7 +124,7 @@ WORKLOADS = {
             (*[1000] * 7, 2000),
             batch=512,
             samples=20_000,
-            steps=4,
+            steps=3,
             threads="all",
             checked=3,
             optimizer=("momentum", {"lr": 0.01, "momentum": 0.9}),
@@ -155,7 +155,7 @@ ON_A_GPU = {
         steps=4,
         optimizer=("sgd", {"lr": 0.01}),
     ),
-    "speech": replace(WORKLOADS["speech"], steps=39),
+    "speech": replace(WORKLOADS["speech"], steps=0),
     "mnist-mlp": replace(WORKLOADS["mnist-mlp"], steps=0),
 }
 
@@ -241,7 +241,8 @@ class Order:
 def make_problem(workload: Workload, seed: int = 0) -> Problem:
     """The data (MNIST where it is found and fits, else random numbers of that shape), and gpunn's weights."""
     X, y, data = _data(workload, seed)
-    kept = len(X) // workload.batch * workload.batch
+    block = workload.batch * max(1, min(workload.steps, len(X) // workload.batch))
+    kept = len(X) // block * block
     tensors = network(workload, device="numpy", seed=seed).tensors()
     layers = [
         (tensors[f"layers.{k}.weights"], tensors[f"layers.{k}.bias"]) for k in range(len(workload.units))
