@@ -11,7 +11,7 @@
 ``environment.py``  where and with what it was measured
 ``results.py``      result files; one without its environment is refused
 ``tables.py``       results as tables: README's and the terminal's
-``page.py``         results as one HTML page
+``page/``           results as one HTML page
 ==================  ==========================================================================
 
 This module imports nothing: workers run in the peers' own Python, which may have no gpunn.

@@ -10,6 +10,8 @@ from typing import Any
 SCHEMA = 1
 FOLDER = Path(__file__).parent / "results"
 
+KINDS = ("workload", "kernels", "scaling", "accuracy")
+
 #: What a figure is worth nothing without.
 NEEDED = {
     "environment": ("date", "machine", "versions", "blas", "unset"),
@@ -25,6 +27,8 @@ def check(record: Mapping[str, Any], name: str) -> None:
     """Refuse a record without its environment."""
     if record.get("schema") != SCHEMA:
         raise ResultError(f"{name}: schema is {record.get('schema')!r}, expected {SCHEMA}: measure it again")
+    if record.get("kind") not in KINDS:
+        raise ResultError(f"{name}: kind is {record.get('kind')!r}, expected one of {', '.join(KINDS)}")
     for part, keys in NEEDED.items():
         found = record.get(part)
         missing = [key for key in keys if not isinstance(found, Mapping) or key not in found]
@@ -36,10 +40,9 @@ def check(record: Mapping[str, Any], name: str) -> None:
 
 def write(record: Mapping[str, Any], folder: Path) -> Path:
     """Check and write; the file's name is made of workload, kind and device."""
+    check(record, f"a record of {record.get('kind')}")
     named = record.get("workload", record).get("name")
-    name = "-".join(filter(None, (named, record["kind"], record["setting"]["device"])))
-    path = folder / f"{name}.json"
-    check(record, path.name)
+    path = folder / f"{'-'.join(filter(None, (named, record['kind'], record['setting']['device'])))}.json"
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(record, indent=1, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")
