@@ -472,23 +472,11 @@ def test_accuracy_is_told_in_a_line(tmp_path):
     assert "(95.12 % to 95.34 %); after the last epoch 95.00 % (95.00 %)" in told
 
 
-def test_records_of_a_new_kind_are_named(tmp_path):
-    assert (
-        "Records of another kind are not shown: curves." in read(tmp_path, ACCURACY | {"kind": "curves"}).text
-    )
-
-
 @pytest.mark.parametrize("text", ["{", "[]", '{"schema": 0}', '{"schema": 1, "kind": "workload"}'])
 def test_a_file_that_is_no_record_is_refused(tmp_path, text):
     (tmp_path / "broken.json").write_text(text)
     with pytest.raises(results.ResultError, match=r"^broken\.json: "):
         page.page(tmp_path)
-
-
-def test_a_record_that_does_not_say_what_it_is_is_refused(tmp_path):
-    nameless = {key: value for key, value in ACCURACY.items() if key != "kind"}
-    with pytest.raises(results.ResultError, match=r"^0\.json: does not say"):
-        read(tmp_path, nameless)
 
 
 def test_the_same_records_give_the_same_page(tmp_path):

@@ -246,7 +246,9 @@ class TestResults:
         with pytest.raises(results.ResultError, match=rf"nielsen-workload-cpu\.json: {part} lacks"):
             results.read(path)
 
-    @pytest.mark.parametrize("content", ["", "[]", "{}", "\x00"])
+    @pytest.mark.parametrize(
+        "content", ["", "[]", "{}", "\x00", '{"schema": 1}', '{"schema": 1, "kind": "x"}']
+    )
     def test_another_file_is_refused_with_its_name(self, content, tmp_path):
         path = tmp_path / "other.json"
         path.write_text(content)
@@ -343,6 +345,6 @@ class TestCommand:
         assert words[1] in capsys.readouterr().err
 
     def test_a_result_without_its_environment_is_no_report(self, tmp_path, capsys):
-        (tmp_path / "bad-workload-cpu.json").write_text('{"schema": 1}')
+        (tmp_path / "bad-workload-cpu.json").write_text('{"schema": 1, "kind": "workload"}')
         assert __main__.main(["report", "--no-readme", "--results", str(tmp_path)]) == 2
         assert "bad-workload-cpu.json: environment lacks date" in capsys.readouterr().err

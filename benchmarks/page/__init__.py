@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from ..results import ResultError, read
+from ..results import read
 from ..workloads import WORKLOADS
 from .compared import DEVICES, NOT_YET, Record, of, rivals
 from .growth import accuracy, scaling
@@ -30,8 +30,6 @@ from .result import result
 __all__ = ["page"]
 
 STYLE = Path(__file__).with_name("page.css")
-
-KINDS = ("workload", "kernels", "scaling", "accuracy")
 
 STEPS = (
     "A workload is a network with its cost, its optimiser and its size of minibatch. Timed is a step: "
@@ -52,7 +50,7 @@ def page(folder: Path) -> str:
     benchmarks.results.ResultError
         If a file of the folder is no record, or lacks its environment.
     """
-    records = in_order(_read(path) for path in sorted(folder.glob("*.json")))
+    records = in_order(read(path) for path in sorted(folder.glob("*.json")))
     parts = (
         ("result", "What came out", result(records)),
         ("how", "How it was measured", method(records)),
@@ -69,7 +67,6 @@ def page(folder: Path) -> str:
         _opening(records),
         element("nav", *links, aria_label="Parts of this page"),
         *(element("section", element("h2", title), *inside, id=name) for name, title, inside in parts),
-        _not_shown(records),
     )
     head = element(
         "head",
@@ -78,13 +75,6 @@ def page(folder: Path) -> str:
         element("style", Markup(STYLE.read_text(encoding="utf-8"))),
     )
     return "<!DOCTYPE html>\n" + element("html", head, element("body", body), lang="en") + "\n"
-
-
-def _read(path: Path) -> Record:
-    record = read(path)
-    if "kind" not in record:
-        raise ResultError(f"{path.name}: does not say what kind of record it is")
-    return record
 
 
 def in_order(records: Iterable[Record]) -> list[Record]:
@@ -109,7 +99,7 @@ def _opening(records: Sequence[Record]) -> Markup:
         "gpunn is a Python library that trains neural networks. A network, its cost and its optimiser are "
         "declared as a list of ops, which are the equations of backpropagation, and a ",
         element("em", "backend"),
-        " runs that list: with NumPy or Numba on the CPU, with CUDA on an NVIDIA GPU. ",
+        " runs that list. ",
         compared,
         class_="lede",
     )
@@ -133,9 +123,3 @@ def _learnt(records: Sequence[Record]) -> list[Markup]:
     found = of(records, "accuracy")
     told = element("ul", *map(accuracy, found)) if found else element("p", NOT_YET, class_="missing")
     return [element("p", LEARNS), told]
-
-
-def _not_shown(records: Sequence[Record]) -> Markup | None:
-    """Records that this page does not know how to show are named."""
-    kinds = sorted({record["kind"] for record in records} - set(KINDS))
-    return element("p", f"Records of another kind are not shown: {', '.join(kinds)}.") if kinds else None
