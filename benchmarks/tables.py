@@ -197,7 +197,7 @@ def _measured(records: Sequence[Record]) -> str:
             rough = rough or bool(unsure)
             row.append(f"**{unsure}{times(value)}**" if value < 1 else unsure + times(value))
             if value < 1:
-                ahead.append(f"{PEERS[name].label} ({times(1 / value)} times as fast as gpunn)")
+                ahead.append(f"{PEERS[name].label} ({times(1 / value)})")
         if ahead:
             lost.append((len(ahead), f"- `{workload.name}`: {', '.join(ahead)}"))
         rows.append(row)
@@ -212,7 +212,7 @@ def _measured(records: Sequence[Record]) -> str:
     behind = sum(count for count, _ in lost)
     notes.append(f"gpunn is the faster one in {compared - behind} of {compared} comparisons.")
     if lost:
-        notes[-1] += " Faster than gpunn:\n\n" + "\n".join(line for _, line in lost)
+        notes[-1] += " Faster, by so many times:\n\n" + "\n".join(line for _, line in lost)
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     return "\n\n".join([table, *notes, f"Measured on {where(records[0])}."])
 

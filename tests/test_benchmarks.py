@@ -282,7 +282,7 @@ class TestTables:
         assert "| **0.50** |" in text
         assert "| 2.5 |" in text
         assert "gpunn is the faster one in 1 of 2 comparisons" in text
-        assert "- `nielsen`: plain NumPy (2.0 times as fast as gpunn)" in text
+        assert "Faster, by so many times:\n\n- `nielsen`: plain NumPy (2.0)" in text
 
     def test_a_gpu_is_not_yet_measured_until_it_is(self, tmp_path):
         results.write(a_record([[4e-6] * 3], [[2e-6] * 3]), tmp_path)
