@@ -15,7 +15,7 @@ from tqdm import tqdm
 import gpunn
 
 from . import results, scaling, tables
-from .harness import Setting, compare
+from .harness import PeerError, Setting, compare
 from .peers import OURS, PEERS, Entry
 from .workloads import WORKLOADS, workload_named
 
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         return options.call(options)
-    except results.ResultError as error:
+    except (results.ResultError, OSError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -83,6 +83,8 @@ def measure(options: argparse.Namespace) -> int:
     begun = time.monotonic()
     written: list[Path] = []
     left_out: list[str] = []
+    lost: list[str] = []
+    options.out.mkdir(parents=True, exist_ok=True)
     try:
         with tqdm(planned(options), unit="part", dynamic_ncols=True) as bar:
 
@@ -94,16 +96,21 @@ def measure(options: argparse.Namespace) -> int:
                     left_out.append(name)
                     continue
                 bar.set_description(name)
-                record = job(tell)
+                try:
+                    record = job(tell)
+                    written.append(results.write(record, options.out))
+                except (PeerError, RuntimeError, results.ResultError, OSError) as error:
+                    tqdm.write(f"{name}: not measured: {error}\n", file=sys.stdout)
+                    lost.append(name)
+                    continue
                 if record["kind"] == "workload":
                     tqdm.write(tables.terminal(record) + "\n", file=sys.stdout)
-                written.append(results.write(record, options.out))
     finally:  # Ctrl-C, too, leaves what had been measured, and says so.
         print(tables.summary([results.read(path) for path in written]))
         if left_out:
             print(f"not measured, {options.minutes:g} minutes were over: {', '.join(left_out)}")
         print(f"written to {options.out}: {', '.join(path.name for path in written) or 'nothing'}")
-    return 0
+    return 1 if lost else 0
 
 
 def planned(options: argparse.Namespace) -> list[tuple[str, Job]]:

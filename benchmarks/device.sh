@@ -10,7 +10,7 @@ python="${PYTHON:-python3}"
 out="${1:-build/benchmarks}"
 begun=$SECONDS
 
-timeout 150 "$python" -m pytest -q -p no:cacheprovider -m gpu tests
+timeout --foreground --kill-after=15 150 "$python" -m pytest -q -p no:cacheprovider -m gpu tests
 tests=$?
 case $tests in
     0) told="passed" ;;
@@ -19,7 +19,7 @@ case $tests in
 esac
 
 left=$((510 - (SECONDS - begun)))
-timeout --signal=INT "$left" "$python" -m benchmarks run --device cuda --part workloads \
+timeout --foreground --kill-after=15 --signal=INT "$left" "$python" -m benchmarks run --device cuda --part workloads \
     --sittings 1 --minutes "$(((left - 90) / 60))" --out "$out"
 measured=$?
 echo "GPU tests: $told; benchmarks: exit status $measured; $((SECONDS - begun)) s"

@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 import sys
-from datetime import date
+from datetime import UTC, datetime
 from pathlib import Path
 
 #: These pin a BLAS to kernels that are not the machine's own; measured processes run without them.
@@ -19,7 +19,9 @@ LIBRARIES = ("numpy", "scipy", "numba", "sklearn", "torch", "jax", "jaxlib", "cu
 def environment() -> dict:
     """The machine and the date; what a process computes with is told by that process."""
     return {
-        "date": date.today().isoformat(),
+        "date": datetime.now(UTC).date().isoformat(),
+        "time": datetime.now(UTC).strftime("%H:%M UTC"),
+        "load": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
         "machine": {
             "cpu": cpu(),
             "cores": len(cores()),

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from .workloads import from_description
 
 SCHEMA = 1
 FOLDER = Path(__file__).parent / "results"
@@ -34,8 +37,18 @@ def check(record: Mapping[str, Any], name: str) -> None:
         missing = [key for key in keys if not isinstance(found, Mapping) or key not in found]
         if missing:
             raise ResultError(f"{name}: {part} lacks {', '.join(missing)}: a figure is nothing without that")
-    if not record["environment"]["machine"].get("cpu") or "numpy" not in record["environment"]["versions"]:
-        raise ResultError(f"{name}: environment names no processor or no NumPy version")
+    machine = record["environment"]["machine"]
+    if not machine.get("cpu") or not machine.get("cores") or "numpy" not in record["environment"]["versions"]:
+        raise ResultError(f"{name}: environment names no processor, no number of cores or no NumPy version")
+    if record["kind"] == "workload":
+        try:
+            from_description(record["workload"])
+            times = [s["seconds"] for peer in record["peers"].values() for s in peer["sittings"]]
+            whole = all(each and all(value > 0 for value in each) for each in times)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ResultError(f"{name}: is not whole: {error!r}") from error
+        if not whole:
+            raise ResultError(f"{name}: a peer has no times")
 
 
 def write(record: Mapping[str, Any], folder: Path) -> Path:
@@ -45,7 +58,12 @@ def write(record: Mapping[str, Any], folder: Path) -> Path:
     path = folder / f"{'-'.join(filter(None, (named, record['kind'], record['setting']['device'])))}.json"
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(record, indent=1, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
     return path
 
 

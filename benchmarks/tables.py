@@ -14,6 +14,10 @@ from .workloads import WORKLOADS, from_description
 #: Two sittings whose ratios are further apart than this are pointed out.
 APART = 0.15
 
+#: A process that had its one processor for less of the time than this had to share it; and how far a large
+#: product may be from one sitting to the other.
+BUSY, DRIFT = 0.9, 0.25
+
 #: gpunn's backends in the order in which ``device=`` prefers them.
 PREFERRED = ("gpunn-cuda", "gpunn-numba", "gpunn-numpy")
 
@@ -121,6 +125,8 @@ def terminal(record: Record) -> str:
         f"  {told['label']}: {told['status']}, {told['why'].splitlines()[0]}"
         for told in record["without"].values()
     ]
+    if shared := disturbed(record):
+        lines.append(f"  (!) the machine was not ours alone: {shared}: measure again")
     if ours and any(apart(record, name, ours) > APART for name in record["peers"]):
         lines.append(
             f"  (!) the two sittings are more than {100 * APART:.0f} % apart: take that ratio as rough"
@@ -137,34 +143,73 @@ def workload_records(folder: Path, device: str) -> list[dict[str, Any]]:
     """The committed records of a device, in the order of the table of workloads."""
     found = [results.read(path) for path in sorted(folder.glob(f"*-workload-{device}.json"))]
     order = list(WORKLOADS)
-    return sorted(found, key=lambda record: order.index(record["workload"]["name"]))
+    known = [record for record in found if record["workload"]["name"] in order]
+    return sorted(known, key=lambda record: order.index(record["workload"]["name"]))
 
 
-def where(record: Record) -> str:
-    """Machine, versions and date, in a line."""
-    environment = record["environment"]
-    machine, gpu = environment["machine"], environment["machine"].get("gpu")
-    versions: dict[str, str] = {}
-    architectures = []
-    for peer in record["peers"].values():
-        versions |= peer["sittings"][-1].get("versions", {})
-    for peer in record["peers"].values():
-        blas = peer["sittings"][-1].get("blas")
-        for library in blas if isinstance(blas, list) else []:
-            if library["internal_api"] == "openblas" and library["architecture"] not in architectures:
-                architectures.append(library["architecture"])
-    names = {"numpy": "NumPy", "numba": "Numba", "sklearn": "scikit-learn", "torch": "PyTorch", "jax": "JAX"}
-    listed = ", ".join(f"{names[key]} {versions[key]}" for key in names if key in versions)
-    device = (
-        f"{gpu['name']} (driver {gpu['driver_version']}), "
-        if gpu and record["setting"]["device"] == "cuda"
-        else ""
-    )
+def where(records: Sequence[Record]) -> str:
+    """Machine, versions and date, in a line; records of several machines cannot stand in one table."""
+    versions: dict[str, set[str]] = {}
+    architectures: set[str] = set()
+    for record in records:
+        for peer in record["peers"].values():
+            for name, version in peer["sittings"][-1].get("versions", {}).items():
+                versions.setdefault(name, set()).add(version)
+            blas = peer["sittings"][-1].get("blas")
+            for library in blas if isinstance(blas, list) else []:
+                if library["internal_api"] == "openblas":
+                    architectures.add(library["architecture"])
+
+    def one(what: str, found: Sequence[Any]) -> Any:
+        distinct = list(dict.fromkeys(found))
+        if len(distinct) > 1:
+            told = ", ".join(map(str, distinct))
+            raise results.ResultError(
+                f"these results have more than one {what}: {told}: measure them together"
+            )
+        return distinct[0]
+
+    machines = [record["environment"]["machine"] for record in records]
+    cpu = one("processor", [f"{machine['cpu']}, {machine['cores']} cores" for machine in machines])
+    gpus = [machine.get("gpu") or {} for machine in machines]
+    on = one("GPU", [" ".join(filter(None, (g.get("name"), g.get("driver_version")))) for g in gpus])
+    precision = one("precision", [record["setting"]["precision"] for record in records])
+    python = one("Python", [record["environment"]["versions"]["python"] for record in records])
+    dates = sorted({record["environment"]["date"] for record in records})
+    listed = ", ".join(f"{NAMES[key]} {'/'.join(sorted(versions[key]))}" for key in NAMES if key in versions)
+    kernels = f"OpenBLAS kernels for {' and '.join(sorted(architectures)) or '?'}"
+    device = f"{on}, " if on and records[0]["setting"]["device"] == "cuda" else ""
     return (
-        f"{device}{machine['cpu']}, {machine['cores']} cores, "
-        f"OpenBLAS kernels for {' and '.join(architectures) or '?'}; "
-        f"Python {environment['versions']['python']}, {listed}; {environment['date']}"
+        f"{device}{cpu}, {kernels}; products in {precision}; Python {python}, {listed}; {' to '.join(dates)}"
     )
+
+
+NAMES = {"numpy": "NumPy", "numba": "Numba", "sklearn": "scikit-learn", "torch": "PyTorch", "jax": "JAX"}
+
+
+def disturbed(record: Record) -> str | None:
+    """What says that someone else had the processors while this was measured; None where nothing does."""
+    threads = record["setting"]["threads"]
+    if record["setting"]["device"] == "cpu" and threads == 1:
+        for peer in record["peers"].values():
+            for sitting in peer["sittings"]:
+                pairs = zip(sitting.get("busy", []), sitting["seconds"], strict=False)
+                shares = [busy / seconds for busy, seconds in pairs]
+                if shares and statistics.median(shares) < BUSY:
+                    share = 100 * statistics.median(shares)
+                    return f"{peer['label']} had its processor for {share:.0f} % of the time"
+    floors = [floor["product_flops"] for floor in record["floors"] if floor.get("product_flops")]
+    if floors and max(floors) / min(floors) > 1 + DRIFT:
+        return (
+            f"a large product was {max(floors) / min(floors):.2f} times as fast in one sitting as in another"
+        )
+    return None
+
+
+def unsure(record: Record, name: str, ours: str) -> bool:
+    """Whether a ratio is rough: one sitting alone, sittings apart, or a machine that was disturbed."""
+    alone = len(record["peers"][name]["sittings"]) < 2
+    return alone or apart(record, name, ours) > APART or disturbed(record) is not None
 
 
 def readme_section(folder: Path) -> str:
@@ -185,36 +230,52 @@ def _measured(records: Sequence[Record]) -> str:
     lost, compared, rough = [], 0, False
     for record in records:
         workload, ours = from_description(record["workload"]), chosen(record)
-        row = [f"`{workload.name}` {workload.shape}, batch {workload.batch}"]
+        threads = record["setting"]["threads"]
+        told = [workload.shape, f"batch {workload.batch}", f"{threads} thread{'s' if threads > 1 else ''}"]
+        told += [] if record["data"] == "MNIST" else ["random data"]
+        row = [f"`{workload.name}` {', '.join(told)}"]
+        if ours is None:
+            rows.append([*row, _absence(record, "gpunn-numpy"), *["" for _ in present]])
+            continue
         row.append(time_of(statistics.median(seconds(record, ours))))
         ahead = []
         for name in present:
             if name not in record["peers"]:
-                row.append("–")
+                row.append(_absence(record, name))
                 continue
             value, compared = ratio(record, name, ours), compared + 1
-            unsure = "~" if apart(record, name, ours) > APART else ""
-            rough = rough or bool(unsure)
-            row.append(f"**{unsure}{times(value)}**" if value < 1 else unsure + times(value))
+            mark = "~" if unsure(record, name, ours) else ""
+            rough = rough or bool(mark)
+            row.append(f"**{mark}{times(value)}**" if value < 1 else mark + times(value))
             if value < 1:
                 ahead.append(f"{PEERS[name].label} ({times(1 / value)})")
         if ahead:
             lost.append((len(ahead), f"- `{workload.name}`: {', '.join(ahead)}"))
         rows.append(row)
-    backends = " and ".join(sorted({record["peers"][chosen(record)]["label"] for record in records}))
+    measured = [record for record in records if chosen(record)]
+    backends = " and ".join(sorted({record["peers"][chosen(record)]["label"] for record in measured}))
     notes = [
-        f"How many times {backends} is as fast as each peer, the median over the repeats of one run; "
-        "all start from the same weights, take the same minibatches and have the same cores and "
-        "threads. Below 1, in bold, gpunn is slower; – is what a peer does not do.",
+        f"How many times {backends} is as fast as each peer, the median over the repeats of one run; all "
+        "start from the same weights, take the same minibatches, have the same cores and threads. Below 1, "
+        "in bold, gpunn is slower; – is what a peer does not do.",
     ]
     if rough:
-        notes[0] += f" ~ is rough: two sittings came out more than {100 * APART:.0f} % apart."
+        notes[0] += (
+            f" ~ is rough: sittings came out more than {100 * APART:.0f} % apart, there was one alone, or "
+            "other work was under way on the machine."
+        )
     behind = sum(count for count, _ in lost)
-    notes.append(f"gpunn is the faster one in {compared - behind} of {compared} comparisons.")
+    notes.append(f"By the medians, gpunn is the faster one in {compared - behind} of {compared} comparisons.")
     if lost:
         notes[-1] += " Faster, by so many times:\n\n" + "\n".join(line for _, line in lost)
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
-    return "\n\n".join([table, *notes, f"Measured on {where(records[0])}."])
+    return "\n\n".join([table, *notes, f"Measured on {where(measured)}."])
+
+
+def _absence(record: Record, name: str) -> str:
+    """Why there is no time, in a word; a dash where a peer does not do a workload."""
+    status = record["without"].get(name, {}).get("status", "left out")
+    return "–" if status == "left out" else status
 
 
 def regenerated(text: str, folder: Path) -> str:

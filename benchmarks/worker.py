@@ -49,8 +49,17 @@ class Worker:
         np.save(path, np.concatenate([array.reshape(-1) for array in arrays]))
         return {"losses": losses.tolist(), "theta": str(path), "first_run_seconds": seconds}
 
+    def costs(self, steps: int) -> dict:
+        """Train on; the cost of each minibatch."""
+        found: list[float] = []
+        while len(found) < steps:
+            count = min(steps - len(found), self.order.left or self.order.per_epoch)
+            found += [float(cost) for cost in self.peer.run(count, self.order)]
+        return {"losses": found}
+
     def time(self, steps: int) -> dict:
         """Train on minibatches, and say how long each took."""
+        begun = self.order.done
         gc.collect()
         gc.disable()
         stolen, busy = steal(), time.process_time()
@@ -58,7 +67,7 @@ class Worker:
         done, losses = 0, []
         while done < steps:
             count = min(steps - done, self.order.left or self.order.per_epoch)
-            losses = self.peer.run(count, self.order)
+            losses.append((count, self.peer.run(count, self.order)))
             done += count
         seconds = time.perf_counter() - start
         busy, stolen = time.process_time() - busy, steal() - stolen
@@ -69,7 +78,8 @@ class Worker:
             "busy": busy,
             "stolen": stolen,
             "device_seconds": device,
-            "loss": float(sum(map(float, losses)) / len(losses)),
+            "loss": sum(count * float(sum(map(float, each)) / len(each)) for count, each in losses) / steps,
+            "minibatches": (begun, begun + steps),
         }
 
     def floors(self, device: str, threads: int) -> dict:

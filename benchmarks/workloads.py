@@ -220,6 +220,11 @@ class Order:
         self.samples, self.batch, self.seed = len(problem.X), problem.workload.batch, problem.seed
         self.per_epoch, self.left, self.epoch = self.samples // self.batch, 0, -1
 
+    @property
+    def done(self) -> int:
+        """Minibatches before the next, of all epochs."""
+        return (self.epoch + 1) * self.per_epoch - self.left
+
     def take(self, steps: int) -> np.ndarray:
         """The rows of the next minibatches, (steps, B)."""
         if self.left == 0:

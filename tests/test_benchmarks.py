@@ -43,7 +43,7 @@ QUICK = Setting(
 @pytest.fixture
 def no_floors(monkeypatch):
     """The machine's own speed takes a second to measure and says nothing here."""
-    monkeypatch.setattr(harness, "_floors", lambda setting, threads: {"copy_bytes": 1.0})
+    monkeypatch.setattr(harness._Comparison, "_floors", lambda self: {"copy_bytes": 1.0})
 
 
 @pytest.mark.usefixtures("no_floors")
@@ -92,9 +92,50 @@ class TestComparison:
         assert set(record["peers"]) == {"gpunn-numpy"}
 
     def test_gpunn_too_is_refused_where_it_computes_something_else(self):
-        record = compare(TINY, [OURS["numpy"].altered(lr=1.0)], QUICK)
+        record = compare(TINY, [OURS["numpy"].altered(lr=1.0), PEERS["numpy"]], QUICK)
         assert record["without"]["gpunn-numpy"]["status"] == "refused"
         assert tables.chosen(record) is None
+        assert "numpy" in record["peers"]
+
+    def test_where_nobody_can_be_timed_there_is_no_record(self):
+        with pytest.raises(harness.PeerError, match=r"nobody could be timed\. plain NumPy: it computes"):
+            compare(TINY, [PEERS["numpy"].altered(lr=1.0)], QUICK)
+
+    def test_without_a_gpu_nothing_is_begun_for_one(self):
+        with pytest.raises(harness.PeerError, match="nvidia-smi finds no GPU"):
+            compare(TINY, [PEERS["torch"]], replace(QUICK, device="cuda"))
+
+    def test_a_python_that_cannot_be_started_is_told(self):
+        setting = replace(QUICK, peer_python="/nonexistent/python")
+        record = compare(TINY, [OURS["numpy"], PEERS["numpy"]], setting)
+        assert record["without"]["numpy"]["status"] == "absent"
+        assert "/nonexistent/python" in record["without"]["numpy"]["why"]
+
+    @pytest.mark.parametrize(
+        ("body", "status", "why"),
+        [
+            (
+                "    def run(self, steps, order):\n"
+                "        if steps <= 20 and not hasattr(self, 'lazy'):\n"
+                "            self.lazy = True\n"
+                "            return super().run(steps, order)\n"
+                "        return [self.step(self.X[rows], self.T[rows]) for rows in order.take(steps)[:1]]\n",
+                "refused",
+                "timed, it computes something else",
+            ),
+            ("    def device_memory(self):\n        os._exit(1)\n", "failed", "its process ended"),
+        ],
+        ids=["lazy when timed", "dies at the end"],
+    )
+    def test_what_is_only_right_at_first_is_found(self, body, status, why, monkeypatch, tmp_path):
+        head = "import os\nfrom benchmarks.peers.plain_numpy import Peer as Plain\nclass Peer(Plain):\n"
+        (tmp_path / "other_peer.py").write_text(head + body)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        longer = replace(TINY, samples=2000)
+        record = compare(longer, [OURS["numpy"], Entry("other", "Other", "other_peer")], QUICK)
+        assert record["without"]["other"]["status"] == status
+        assert why in record["without"]["other"]["why"]
+        assert set(record["peers"]) == {"gpunn-numpy"}
 
     def test_who_is_missing_or_breaks_is_listed_with_the_reason_and_the_others_go_on(
         self, monkeypatch, tmp_path
@@ -132,7 +173,7 @@ class TestComparison:
         )
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
         workload = replace(RELU, output="softmax")
-        record = compare(workload, [Entry("diverging", "Diverging", "diverging_peer")], QUICK)
+        record = compare(workload, [OURS["numpy"], Entry("diverging", "Diverging", "diverging_peer")], QUICK)
         assert record["without"]["diverging"]["status"] == "failed"
         assert "cost became" in record["without"]["diverging"]["why"]
 
@@ -143,7 +184,7 @@ class TestComparison:
         )
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
         monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
-        record = compare(TINY, [Entry("telling", "Telling", "telling_peer")], QUICK)
+        record = compare(TINY, [OURS["numpy"], Entry("telling", "Telling", "telling_peer")], QUICK)
         assert record["without"]["telling"]["why"] == "RuntimeError: []"
         assert record["environment"]["unset"] == {"OPENBLAS_CORETYPE": "Haswell"}
 
@@ -255,6 +296,24 @@ class TestResults:
         with pytest.raises(results.ResultError, match=r"other\.json"):
             results.read(path)
 
+    @pytest.mark.parametrize(
+        "spoil",
+        [
+            lambda record: record.pop("peers"),
+            lambda record: record["workload"].pop("units"),
+            lambda record: record["peers"]["numpy"]["sittings"][0].update(seconds=[]),
+            lambda record: record["environment"]["machine"].pop("cores"),
+        ],
+        ids=["no peers", "no sizes", "no times", "no cores"],
+    )
+    def test_half_a_record_is_refused_with_its_name(self, spoil, tmp_path):
+        record = a_record([[1e-6]], [[2e-6]])
+        path = results.write(record, tmp_path)
+        spoil(record)
+        path.write_text(json.dumps(record))
+        with pytest.raises(results.ResultError, match=r"nielsen-workload-cpu\.json"):
+            results.read(path)
+
     def test_every_committed_result_can_be_read(self):
         paths = sorted(results.FOLDER.glob("*.json"))
         assert paths
@@ -276,13 +335,54 @@ class TestTables:
         assert "(!)" not in tables.terminal(same)
 
     def test_where_gpunn_is_slower_is_said(self, tmp_path):
-        results.write(a_record([[4e-6] * 3], [[2e-6] * 3]), tmp_path)
-        results.write(a_record([[2e-6] * 3], [[5e-6] * 3], name="3b1b"), tmp_path)
+        results.write(a_record([[4e-6] * 3] * 2, [[2e-6] * 3] * 2), tmp_path)
+        results.write(a_record([[2e-6] * 3] * 2, [[5e-6] * 3] * 2, name="3b1b"), tmp_path)
         text = tables.readme_section(tmp_path)
         assert "| **0.50** |" in text
         assert "| 2.5 |" in text
         assert "gpunn is the faster one in 1 of 2 comparisons" in text
         assert "Faster, by so many times:\n\n- `nielsen`: plain NumPy (2.0)" in text
+
+    def test_one_sitting_or_a_shared_machine_is_rough(self, tmp_path):
+        alone = a_record([[4e-6] * 3], [[2e-6] * 3])
+        assert tables.unsure(alone, "numpy", "gpunn-numpy")
+        twice = a_record([[4e-6] * 3] * 2, [[2e-6] * 3] * 2)
+        assert not tables.unsure(twice, "numpy", "gpunn-numpy")
+        twice["peers"]["numpy"]["sittings"][1]["busy"] = [1e-6] * 3
+        assert "plain NumPy had its processor for 50 % of the time" in tables.disturbed(twice)
+        assert tables.unsure(twice, "numpy", "gpunn-numpy")
+        assert "was not ours alone" in tables.terminal(twice)
+        twice["peers"]["numpy"]["sittings"][1]["busy"] = [2e-6] * 3
+        twice["floors"] = [{"product_flops": 1e9}, {"product_flops": 2e9}]
+        assert "2.00 times as fast in one sitting" in tables.disturbed(twice)
+        results.write(twice, tmp_path)
+        assert "| **~0.50** |" in tables.readme_section(tmp_path)
+
+    def test_who_is_refused_is_not_told_as_who_does_not_do_it(self, tmp_path):
+        record = a_record([[4e-6] * 3] * 2, [[2e-6] * 3] * 2)
+        record["without"] = {
+            name: {"label": "", "status": "refused", "why": ""} for name in ("torch", "numpy")
+        }
+        del record["peers"]["numpy"]
+        results.write(record, tmp_path)
+        results.write(a_record([[2e-6] * 3] * 2, [[5e-6] * 3] * 2, name="3b1b"), tmp_path)
+        assert "| 4 µs | refused |" in tables.readme_section(tmp_path)
+
+    def test_a_workload_that_gpunn_itself_lacks_is_in_the_table(self, tmp_path):
+        record = a_record([[4e-6] * 3] * 2, [[2e-6] * 3] * 2)
+        record["without"] = {"gpunn-numpy": {"label": "", "status": "refused", "why": ""}}
+        del record["peers"]["gpunn-numpy"]
+        results.write(record, tmp_path)
+        results.write(a_record([[2e-6] * 3] * 2, [[5e-6] * 3] * 2, name="3b1b"), tmp_path)
+        assert "| `nielsen` 784-30-10, batch 10, 1 thread | refused |" in tables.readme_section(tmp_path)
+
+    def test_results_of_several_machines_make_no_table(self, tmp_path):
+        other = a_record([[4e-6] * 3] * 2, [[2e-6] * 3] * 2, name="3b1b")
+        other["environment"]["machine"]["cpu"] = "Another"
+        results.write(other, tmp_path)
+        results.write(a_record([[4e-6] * 3] * 2, [[2e-6] * 3] * 2), tmp_path)
+        with pytest.raises(results.ResultError, match="more than one processor"):
+            tables.readme_section(tmp_path)
 
     def test_a_gpu_is_not_yet_measured_until_it_is(self, tmp_path):
         results.write(a_record([[4e-6] * 3], [[2e-6] * 3]), tmp_path)
@@ -337,6 +437,21 @@ class TestCommand:
         monkeypatch.setattr(__main__.time, "monotonic", iter([0.0, 61.0, 62.0]).__next__)
         assert __main__.main(["run", "--minutes", "1", "--out", str(tmp_path)]) == 0
         assert "not measured, 1 minutes were over: a, b" in capsys.readouterr().out
+
+    def test_what_cannot_be_measured_does_not_lose_the_rest(self, monkeypatch, tmp_path, capsys):
+        def broken(tell):
+            raise harness.PeerError("failed", "it broke")
+
+        jobs = [("a", broken), ("b", lambda tell: a_record([[1e-6]], [[2e-6]]))]
+        monkeypatch.setattr(__main__, "planned", lambda options: jobs)
+        assert __main__.main(["run", "--out", str(tmp_path)]) == 1
+        assert "a: not measured: it broke" in capsys.readouterr().out
+        assert (tmp_path / "nielsen-workload-cpu.json").exists()
+
+    def test_a_place_for_results_that_cannot_be_is_told_first(self, tmp_path, capsys):
+        (tmp_path / "file").write_text("")
+        assert __main__.main(["run", "--out", str(tmp_path / "file")]) == 2
+        assert "file" in capsys.readouterr().err
 
     @pytest.mark.parametrize("words", [["--repeats", "0"], ["--workload", "nope"], ["--threads", "-1"]])
     def test_bad_words_are_refused(self, words, capsys):

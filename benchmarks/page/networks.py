@@ -52,13 +52,21 @@ def workload(record: Record) -> Markup:
         element("p", *_described(record)),
         _standing(record, found),
         warning(found),
+        _shared(record),
         element("div", _bars(record, found), _facts(record), class_="beside") if found else _facts(record),
         _times(record) if record["peers"] else None,
         _without(record),
-        element("p", "Measured on ", tables.where(record), ".", class_="where"),
+        element("p", "Measured on ", tables.where([record]), ".", class_="where"),
         id=f"workload-{name}-{device}",
         class_="workload",
     )
+
+
+def _shared(record: Record) -> Markup | None:
+    """A warning where something else had the machine meanwhile."""
+    told = tables.disturbed(record)
+    words = f"The machine was not the benchmark's alone: {told}. Measure again."
+    return element("p", words, class_="warning") if told else None
 
 
 def _place(record: Record) -> Markup | None:

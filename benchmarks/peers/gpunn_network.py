@@ -23,6 +23,7 @@ class Peer:
             self.net.parameters[f"layers.{k}.bias"] = b
         self.X, self.y, self.depth = problem.X.astype(dtype, copy=False), problem.y, len(problem.layers)
         optimizer = OPTIMIZERS[workload.optimizer[0]](**problem.options)
+        self.before = (0, 0.0)
         self.trainer = gpunn.Trainer(
             self.net, loss=workload.loss, optimizer=optimizer, batch_size=workload.batch
         )
@@ -32,7 +33,11 @@ class Peer:
             step = self.trainer.step
             return [float(step(self.X[rows], self.y[rows])) for rows in order.take(steps)]
         order.skip(steps)  # The Trainer draws the same permutations from the same seed.
-        return [self.trainer.epoch(self.X, self.y, steps=steps)["loss"]]
+        record = self.trainer.epoch(self.X, self.y, steps=steps)
+        # Its cost is the mean since the epoch began.
+        samples, total = record["samples"], record["samples"] * record["loss"]
+        before, self.before = self.before, (samples, total) if "partial" in record else (0, 0.0)
+        return [(total - before[1]) / (samples - before[0])]
 
     def parameters(self):
         found = self.net.tensors()
