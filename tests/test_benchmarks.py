@@ -131,7 +131,7 @@ class TestComparison:
         head = "import os\nfrom benchmarks.peers.plain_numpy import Peer as Plain\nclass Peer(Plain):\n"
         (tmp_path / "other_peer.py").write_text(head + body)
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-        longer = replace(TINY, samples=2000)
+        longer = replace(TINY, samples=2000, checked=2)
         record = compare(longer, [OURS["numpy"], Entry("other", "Other", "other_peer")], QUICK)
         assert record["without"]["other"]["status"] == status
         assert why in record["without"]["other"]["why"]
