@@ -371,7 +371,7 @@ class _Comparison:
 
     def _run(self, worker: Member, steps: int) -> dict[str, Any]:
         """A run whose mean cost is held against gpunn's over the same minibatches, where that is known."""
-        timed = worker.ask("time", steps=steps)
+        timed = _finite(worker.ask("time", steps=steps))
         start, end = timed["minibatches"]
         if end <= len(self.expected["costs"]):
             known = float(self.expected["costs"][start:end].mean())
@@ -384,9 +384,7 @@ class _Comparison:
         """One repeat of one peer; False where it broke."""
         steps = self.steps[worker.entry.name]
         try:
-            timed = worker.ask("time", steps=steps)
-            if not np.isfinite(timed["loss"]):
-                raise PeerError("failed", f"its cost became {timed['loss']}")
+            timed = _finite(worker.ask("time", steps=steps))
         except PeerError as error:
             self._leave(worker.entry, error)
             return False
@@ -394,6 +392,12 @@ class _Comparison:
         for key in TOLD:
             kept[key].append(None if timed[key] is None else float(f"{timed[key] / steps:.6g}"))
         return True
+
+
+def _finite(timed: dict[str, Any]) -> dict[str, Any]:
+    if not np.isfinite(timed["loss"]):
+        raise PeerError("failed", f"its cost became {timed['loss']}")
+    return timed
 
 
 #: What is kept of each repeat, in seconds a step.
