@@ -51,7 +51,7 @@ def main() -> None:
     print(f"mean of the best epochs: {100 * mean:.2f} %")
     if options.out:
         where = environment()
-        threads = max((library["num_threads"] for library in where["blas"]), default=1)
+        threads = gpunn.num_threads()
         device = "cuda" if options.device.startswith("cuda") else "cpu"
         record = {
             "schema": SCHEMA,

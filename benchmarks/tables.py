@@ -259,6 +259,8 @@ def _measured(records: Sequence[Record]) -> str:
         "start from the same weights, take the same minibatches, have the same cores and threads. Below 1, "
         "in bold, gpunn is slower; – is what a peer does not do.",
     ]
+    if book := _book(measured):
+        notes.append(book)
     if rough:
         notes[0] += (
             f" ~ is rough: sittings came out more than {100 * APART:.0f} % apart, there was one alone, or "
@@ -270,6 +272,24 @@ def _measured(records: Sequence[Record]) -> str:
         notes[-1] += " Faster, by so many times:\n\n" + "\n".join(line for _, line in lost)
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     return "\n\n".join([table, *notes, f"Measured on {where(measured)}."])
+
+
+#: Minibatches of the book's first run: 30 epochs of 50,000 examples by tens.
+BOOK_STEPS = 30 * 50_000 // 10
+
+
+def _book(records: Sequence[Record]) -> str | None:
+    """How long the book's first run takes here and in the book's own manner, where both were measured."""
+    for record in records:
+        ours = chosen(record)
+        if record["workload"]["name"] == "nielsen" and ours and "loops" in record["peers"]:
+            here, there = (BOOK_STEPS * statistics.median(seconds(record, name)) for name in (ours, "loops"))
+            return (
+                f"The training of the book's first network, 30 epochs or {BOOK_STEPS:,} minibatches, takes "
+                f"{time_of(here)} at that rate; in the book's own manner, one example after the other, "
+                f"{time_of(there)}."
+            )
+    return None
 
 
 def _absence(record: Record, name: str) -> str:

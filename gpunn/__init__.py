@@ -38,6 +38,7 @@ from .ops import register_op
 from .optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from .program import Program
 from .schedules import Cosine, Exponential, InverseScaling, Schedule, StepDecay, Warmup
+from .threads import num_threads, set_num_threads
 from .training import Trainer
 
 __all__ = [
@@ -82,9 +83,11 @@ __all__ = [
     "devices",
     "gradcheck",
     "load",
+    "num_threads",
     "register_activation",
     "register_loss",
     "register_op",
+    "set_num_threads",
 ]
 
 find_kernels()

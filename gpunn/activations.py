@@ -303,8 +303,8 @@ def register_activation(
     name : str
         What layers, the command line and files will call it by.
     sigma : callable
-        z ↦ σ(z), of one float, with NaN for NaN. Arithmetic, ``math.*`` and functions with ``@numba.njit``
-        can be compiled; anything else still works, but slowly, and says so when it is first used.
+        z ↦ σ(z), of one float, with NaN for NaN. Arithmetic, ``math.*`` and functions of such kind can be
+        compiled; anything else still works, but slowly, and says so when it is first used.
     sigma_prime : callable
         σ′ of what ``needs`` says: of z, or of a = σ(z) where σ′ can be written in terms of that (then z need
         not be kept).

@@ -11,14 +11,20 @@ from importlib import import_module
 
 from .backends.base import Backend
 from .errors import DeviceError, unknown_name
+from .threads import num_threads
 
 __all__ = ["DeviceStatus", "backend_for", "devices"]
 
 #: Backend name to its class, as module:class. What is not here yet is in :data:`PLANNED`.
-BACKENDS = {"numpy": "gpunn.backends.numpy:NumpyBackend"}
+BACKENDS = {
+    "numba": "gpunn.backends.numba:NumbaBackend",
+    "numpy": "gpunn.backends.numpy:NumpyBackend",
+}
+
+#: What ``device="cpu"`` means.
+BEST = "numba"
 
 PLANNED = {
-    "numba": "this version of gpunn has no Numba backend yet: use device='cpu'",
     "cuda": "this version of gpunn has no CUDA backend yet: use device='cpu'",
 }
 
@@ -42,12 +48,26 @@ def devices() -> list[DeviceStatus]:
 
     >>> import gpunn
     >>> [status.name for status in gpunn.devices() if status.works]
-    ['numpy']
+    ['numba', 'numpy']
     """
-    import numpy
-
-    found = [DeviceStatus("numpy", True, f"NumPy {numpy.__version__}, on the CPU; what device='cpu' means")]
+    count = num_threads()
+    threads = f"{count} thread{'s' if count > 1 else ''}"
+    numba = f"{_named('Numba')}, {threads} of the CPU; what device='cpu' means"
+    found = [
+        DeviceStatus("numba", True, numba),
+        DeviceStatus("numpy", True, f"{_named('NumPy')}, on the CPU"),
+    ]
     return found + [DeviceStatus(name, False, why) for name, why in PLANNED.items()]
+
+
+def _named(library: str) -> str:
+    """A library and its version, without importing it."""
+    from importlib import metadata
+
+    try:
+        return f"{library} {metadata.version(library.lower())}"
+    except metadata.PackageNotFoundError:
+        return library
 
 
 def backend_for(device: str) -> Backend:
@@ -67,11 +87,11 @@ def backend_for(device: str) -> Backend:
         If there is no such device, with the nearest name.
 
     >>> backend_for("cpu").name
-    'numpy'
+    'numba'
     """
     if not isinstance(device, str):
         raise unknown_name("device", device, ["cpu", "auto", *BACKENDS, *PLANNED])
-    name = {"cpu": "numpy", "auto": "numpy"}.get(
+    name = {"cpu": BEST, "auto": BEST}.get(
         device, re.sub(r":\d+$", "", device) if device[:4] == "cuda" else device
     )
     if name in PLANNED:

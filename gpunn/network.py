@@ -107,8 +107,8 @@ class Sequential:
         Of parameters and activations.
     seed : int, optional
         Of the initial parameters and of the shuffles. ``None`` draws one; ``net.seed`` tells which. The same
-        seed gives the same bytes of Θ on one machine with one number of BLAS threads (a matrix product that
-        is shared out otherwise rounds otherwise).
+        seed gives the same bytes of Θ on one machine, with any number of threads (with ``"numpy"``: with
+        one number, since a BLAS that shares a product out otherwise rounds otherwise).
 
     Raises
     ------

@@ -599,6 +599,8 @@ class Trainer:
                     whole = self._minibatches(feed.batches, order, kept, limit, progress, interrupt)
                 else:
                     whole = self._stream(feed, kept, progress, interrupt)
+                if interrupt.requested and "samples" not in self._pass:
+                    raise KeyboardInterrupt  # Before the first minibatch: there is nothing to record.
                 record = self._record()
                 if whole:
                     self._engine.rewind()

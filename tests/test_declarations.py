@@ -11,6 +11,7 @@ import pytest
 
 import gpunn
 from gpunn.activations import ACTIVATIONS, activation
+from gpunn.backends.numba import NumbaBackend
 from gpunn.backends.numpy import NumpyBackend
 from gpunn.device import BACKENDS, PLANNED, backend_for
 from gpunn.initializers import INITIALIZERS, initialize
@@ -689,10 +690,13 @@ def test_no_metrics_are_no_metrics(names):
 # ------------------------------------------------------------------ devices
 
 
-@pytest.mark.parametrize("name", ["cpu", "auto", "numpy"])
-def test_these_names_are_the_numpy_backend_and_there_is_one(name):
-    assert type(backend_for(name)) is NumpyBackend
-    assert backend_for(name) is backend_for("numpy")
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("cpu", NumbaBackend), ("auto", NumbaBackend), ("numba", NumbaBackend), ("numpy", NumpyBackend)],
+)
+def test_a_name_means_one_backend_and_there_is_one_of_it(name, kind):
+    assert type(backend_for(name)) is kind
+    assert backend_for(name) is backend_for(name)
 
 
 @pytest.mark.parametrize("name", [*PLANNED, "cuda:0", "cuda:1", "cuda:12"])

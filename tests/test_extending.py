@@ -630,7 +630,7 @@ def test_an_op_without_a_kernel_names_the_layer_the_op_and_the_backend():
 
     net = network([Same()])
     message = (
-        "layer 0 Same: forward: the numpy backend has no kernel for op 'same': register the op with numpy="
+        "layer 0 Same: forward: the numba backend has no kernel for op 'same': register the op with numba="
     )
     with pytest.raises(gpunn.ProgramError, match=message):
         net.predict(X)

@@ -24,6 +24,7 @@ LEVELS = {
     "_version": 0,
     "arrays": 0,
     "philox": 0,
+    "threads": 1,
     "kernels": 0,
     "data": 1,
     "ops": 1,
@@ -209,7 +210,7 @@ def imported_by(statement, cwd=None):
         "import gpunn; gpunn.Sequential([gpunn.Dense(2)], input_shape=3)",
         "import gpunn; gpunn.devices()",
         "import gpunn.callbacks, gpunn.data, gpunn.philox, gpunn.schedules, gpunn.streams",
-        "import gpunn; gpunn.Sequential([gpunn.Dropout(0.5), gpunn.Dense(2)], 3)"
+        "import gpunn; gpunn.Sequential([gpunn.Dropout(0.5), gpunn.Dense(2)], 3, device='numpy')"
         ".fit([[1, 2, 3]], [0], loss='cross_entropy', verbose=0)",
     ],
 )

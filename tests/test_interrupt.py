@@ -21,7 +21,7 @@ from gpunn import training
 N, BATCH, PER_EPOCH = 23, 5, 5
 X = np.random.default_rng(3).standard_normal((N, 4))
 LABELS = np.random.default_rng(4).integers(0, 3, N)
-LONG_X = np.random.default_rng(5).standard_normal((40_000, 4))
+LONG_X = np.random.default_rng(5).standard_normal((1_000_000, 4))
 LONG_LABELS = np.random.default_rng(6).integers(0, 3, len(LONG_X))
 ROOT = Path(gpunn.__file__).parent.parent
 
@@ -155,6 +155,25 @@ def test_callbacks_are_told_of_the_end(start, press_after):
     assert told == [3]
 
 
+def test_ctrl_c_before_the_first_minibatch_leaves_everything_as_it_was(start, monkeypatch):
+    trainer, expected = start(), start()
+    assign = trainer.network.backend.assign
+
+    def press(array, values):
+        assign(array, values)
+        if array is trainer._order:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(trainer.network.backend, "assign", press)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.epoch(X, LABELS)
+    assert (trainer.updates, len(trainer.history)) == (0, 0)
+    monkeypatch.undo()
+    trainer.epoch(X, LABELS)
+    expected.epoch(X, LABELS)
+    assert outcome(trainer) == outcome(expected)
+
+
 def test_ctrl_c_is_not_lost_where_a_limit_of_steps_ends_the_call(start, monkeypatch):
     trainer, pressed = start(), []
 
@@ -202,14 +221,14 @@ def test_ctrl_c_during_validation_does_not_lose_the_epoch(start, monkeypatch):
     ids=["kill", "raise_signal"],
 )
 def test_ctrl_c_from_outside_ends_a_long_epoch_at_a_minibatch(start, send):
-    trainer, expected = start(batch_size=3), start(batch_size=3)
-    timer = threading.Timer(0.1, send)
+    trainer, expected = start(batch_size=1), start(batch_size=1)
+    timer = threading.Timer(0.5, send)
     timer.start()
     with pytest.raises(KeyboardInterrupt):
         trainer.epoch(LONG_X, LONG_LABELS)
     timer.join()
     updates = trainer.updates
-    assert 0 < updates < len(LONG_X) / 3
+    assert 0 < updates < len(LONG_X)
     expected.epoch(LONG_X, LONG_LABELS, steps=updates)
     assert trainer.network.theta.tobytes() == expected.network.theta.tobytes()
 
@@ -379,8 +398,10 @@ def test_a_program_that_gets_a_real_ctrl_c_can_go_on(verbose):
     found = json.loads(out.splitlines()[-1])
     assert found["same"]
     assert found["history"] >= 1
-    assert 2500 * found["history"] < found["updates"] <= 2500 * found["done"]
-    assert err.count("\n") == (found["history"] if verbose else 0)
+    assert 2500 * found["history"] <= found["updates"] < 2500 * (found["history"] + 1)
+    assert found["done"] == found["history"] + 1
+    lines = [line for line in err.splitlines() if "compiling kernels" not in line]
+    assert len(lines) == (found["history"] if verbose else 0)
 
 
 def test_a_step_that_ctrl_c_meets_is_made_whole(start, monkeypatch):
@@ -403,8 +424,12 @@ def test_a_step_that_ctrl_c_meets_is_made_whole(start, monkeypatch):
 
 @pytest.mark.parametrize("op", ["gather", "adam", "advance"])
 @pytest.mark.parametrize("minibatch", [2, PER_EPOCH])
-def test_a_second_ctrl_c_within_a_minibatch_undoes_the_call(start, monkeypatch, tmp_path, op, minibatch):
+def test_a_second_ctrl_c_within_a_minibatch_undoes_the_call(
+    start, device, monkeypatch, tmp_path, op, minibatch
+):
     """What is left can be saved, loaded and gone on with as if the call had never been made."""
+    if device != "numpy":
+        pytest.skip("only the NumPy backend is in Python within a minibatch")
     from gpunn.backends import numpy as backend
 
     trainer, expected = start(), start()
@@ -427,13 +452,13 @@ def test_a_second_ctrl_c_within_a_minibatch_undoes_the_call(start, monkeypatch, 
         trainer.epoch(X, LABELS)
     monkeypatch.setitem(backend.KERNELS, op, kernel)
     trainer.save(tmp_path / "run")
-    again = gpunn.Trainer.load(tmp_path / "run")
+    again = gpunn.Trainer.load(tmp_path / "run", device=device)
     again.epoch(X, LABELS)
     expected.epoch(X, LABELS)
     assert again.network.theta.tobytes() == expected.network.theta.tobytes()
 
 
-def test_a_second_ctrl_c_after_the_last_minibatch_undoes_the_call_too(start, monkeypatch, tmp_path):
+def test_a_second_ctrl_c_after_the_last_minibatch_undoes_the_call_too(start, device, monkeypatch, tmp_path):
     trainer, expected = start(), start()
     real = trainer._record
 
@@ -446,7 +471,7 @@ def test_a_second_ctrl_c_after_the_last_minibatch_undoes_the_call_too(start, mon
     with pytest.raises(KeyboardInterrupt):
         trainer.epoch(X, LABELS)
     trainer.save(tmp_path / "run")
-    again = gpunn.Trainer.load(tmp_path / "run")
+    again = gpunn.Trainer.load(tmp_path / "run", device=device)
     assert (again.updates, again.epochs_done) == (0, 0)
     again.epoch(X, LABELS)
     expected.epoch(X, LABELS)

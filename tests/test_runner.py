@@ -65,7 +65,7 @@ def test_variants_of_a_network_share_theta_and_have_workspaces_of_their_own(back
     train.write("theta", 0.01)
     assert np.shares_memory(train.array("theta"), part.array("theta"))
     assert np.shares_memory(train.array("layers.0.weights"), part.array("theta"))
-    assert not np.shares_memory(train.array("x"), part.array("x"))
+    assert not np.shares_memory(train.array("t"), part.array("t"))
 
 
 def test_a_cursor_is_shared_by_the_full_and_the_partial_batch(backend):

@@ -263,8 +263,11 @@ def test_a_generator_may_be_gone_through_once(start):
     np.testing.assert_array_equal(theta_after(start(), iter(BATCHES)), stepped(start(), BATCHES))
 
 
-@pytest.mark.parametrize("source", [(b for b in BATCHES), iter(BATCHES), map(tuple, BATCHES)], ids=str)
-def test_a_generator_is_refused_for_more_epochs_before_it_is_touched(start, source):
+@pytest.mark.parametrize(
+    "made", [lambda: (b for b in BATCHES), lambda: iter(BATCHES), lambda: map(tuple, BATCHES)]
+)
+def test_a_generator_is_refused_for_more_epochs_before_it_is_touched(start, made):
+    source = made()
     with pytest.raises(gpunn.ArgumentError, match=r"can be gone through once, 2 epochs .*steps_per_epoch"):
         start().fit(source, epochs=2, verbose=0)
     assert len(list(source)) == 5

@@ -215,7 +215,7 @@ def absent(backends: Iterable[str]) -> dict[str, str]:
     """Those of the backends that cannot be had here, and why.
 
     >>> absent(["numpy", "abacus"])
-    {'abacus': "there is no backend 'abacus'; there are numpy, numba, cuda"}
+    {'abacus': "there is no backend 'abacus'; there are numba, numpy, cuda"}
     """
     known = {status.name: status for status in gpunn.devices()}
     unknown = "there is no backend {!r}; there are " + ", ".join(known)

@@ -72,7 +72,8 @@ class Backend(ABC):
     patterns : tuple of Pattern
         The fusions it has code for.
     kernels : mapping
-        Op name to function, called with the views of inputs and outputs and the attributes.
+        Op name to function, called with the views of inputs and outputs and the attributes (or compiled
+        to be called so).
     """
 
     name: str
@@ -123,14 +124,18 @@ class Backend(ABC):
             Give every slot a place of its own, so that each can be read after the step.
         """
 
+    def fusions(self, program: Program) -> tuple[Pattern, ...]:
+        """The fusions that are worth it in this program."""
+        return self.patterns
+
     def prepared(self, program: Program, memory: Memory, *, fused: bool, keep_all: bool) -> Program:
         """The program as this backend runs it, checked, with its persistent slots in ``memory``."""
         program.check()
         if keep_all:
             program = program.copy()
             program.pinned = {name for name, slot in program.slots.items() if slot.role in WORKSPACE}
-        elif fused and self.patterns:
-            program = program.fuse(self.patterns)
+        elif fused and (patterns := self.fusions(program)):
+            program = program.fuse(patterns)
         used = {program.root(s) for op in program.ops for s in (*op.ins, *op.outs) if s}
         for name in sorted(used):
             slot = program.slots[name]

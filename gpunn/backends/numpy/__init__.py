@@ -7,8 +7,8 @@ it needs beside them it declares as ``scratch``, in the notation of the op signa
 
 from __future__ import annotations
 
-from .runner import NumpyBackend, NumpyRunner
+from .runner import Calls, NumpyBackend, NumpyRunner
 from .sigma import SIGMA, SIGMA_PRIME
 from .table import KERNELS
 
-__all__ = ["KERNELS", "SIGMA", "SIGMA_PRIME", "NumpyBackend", "NumpyRunner"]
+__all__ = ["KERNELS", "SIGMA", "SIGMA_PRIME", "Calls", "NumpyBackend", "NumpyRunner"]

@@ -1,0 +1,5 @@
+"""The Numba backend: kernels compiled once, called by address, whole epochs without Python."""
+
+from .backend import NumbaBackend
+
+__all__ = ["NumbaBackend"]
