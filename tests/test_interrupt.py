@@ -401,7 +401,8 @@ def test_a_program_that_gets_a_real_ctrl_c_can_go_on(verbose):
     assert 2500 * found["history"] <= found["updates"] < 2500 * (found["history"] + 1)
     assert found["done"] == found["history"] + 1
     lines = [line for line in err.splitlines() if "compiling kernels" not in line]
-    assert len(lines) == (found["history"] if verbose else 0)
+    printed = found["history"] if verbose else 0
+    assert printed - verbose <= len(lines) <= printed  # It may come after an epoch and before its line.
 
 
 def test_a_step_that_ctrl_c_meets_is_made_whole(start, monkeypatch):

@@ -56,10 +56,10 @@ def walkers(monkeypatch):
 @pytest.mark.parametrize(("name", "attrs", "present"), CASES)
 def test_an_op_that_is_shared_out_computes_its_formula(numba, walkers, name, attrs, present, dtype):
     walkers(3)
-    for _, sizes in sizes_of(name):
-        seed = crc32(f"{name}{sizes}".encode())
-        written, expected, scale, _, _ = run_op(numba, name, attrs, present, sizes, dtype, seed)
-        assert_close(written, expected, scale, dtype)
+    sizes = dict(sizes_of(name))["33"]
+    seed = crc32(f"{name}{sizes}".encode())
+    written, expected, scale, _, _ = run_op(numba, name, attrs, present, sizes, dtype, seed)
+    assert_close(written, expected, scale, dtype)
 
 
 def trained(backend, program, data, steps, **options):

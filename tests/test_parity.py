@@ -181,7 +181,7 @@ def test_an_op_writes_its_outputs_only(backend, name, attrs, present):
         np.testing.assert_array_equal(values, before[operand])
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("name", "attrs", "present"), CASES)

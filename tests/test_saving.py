@@ -30,7 +30,7 @@ LABELS = np.random.default_rng(4).integers(0, 3, 23)
 ROOT = Path(gpunn.__file__).parent.parent
 
 
-class Scale(gpunn.Layer):
+class Rescaled(gpunn.Layer):
     """A layer of a user's own: x times a vector."""
 
     def __init__(self, activation="tanh"):
@@ -83,7 +83,7 @@ NETWORKS = {
         (2, 3, 2),
     ),
     "dropout": ([gpunn.Dense(3), gpunn.Dropout(0.25), gpunn.Dense(2), gpunn.Dropout(0)], 4),
-    "a layer of one's own": ([Scale("relu"), gpunn.Dense(2)], 3),
+    "a layer of one's own": ([Rescaled("relu"), gpunn.Dense(2)], 3),
     "no parameters": ([gpunn.Flatten(), gpunn.Activation("tanh")], (2, 2)),
 }
 
