@@ -1,5 +1,6 @@
 # make demo: an environment in .venv, and a network trained on real digits.
 # make test: the same with the test extras; lint, types, every test.
+# make coverage: the tests again, half as fast, with the lines that none of them reaches; fails below 95 %.
 # make campaign: the random tests of numerics, files and kills in full; their figures in build/campaign.jsonl.
 # make docs: the reference pages, from the code.
 # make bench: gpunn beside its peers, then the page build/benchmarks/report.html; about a quarter of an hour.
@@ -9,12 +10,15 @@ BIN := .venv/bin
 GPUNN_RUNS ?= runs
 PEERS ?= torch jax scikit-learn
 
-.PHONY: demo test lint format campaign docs bench peers clean
+.PHONY: demo test coverage lint format campaign docs bench peers clean
 
 demo: .venv/.demo
 	$(BIN)/gpunn train --data digits --out $(GPUNN_RUNS)/digits
 
 test: lint
+	$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
+
+coverage: .venv/.test
 	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term --cov-fail-under=95 $(PYTEST_ARGS)
 
 lint: .venv/.test
