@@ -779,3 +779,6 @@ for _row in (
     ),
 ):
     OPS[_row.name] = _row
+
+#: gpunn's own ops; others come from outside.
+OWN = frozenset(OPS)

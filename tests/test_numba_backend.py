@@ -16,7 +16,7 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 from llvmlite import ir
-from test_parity import CASES, assert_close, run_op, sizes_of
+from test_parity import CASES, activated, assert_close, run_op, sizes_of
 
 import gpunn
 from gpunn import threads
@@ -290,18 +290,6 @@ def outside():
     for table, rows in zip((ACTIVATIONS, OPS), before, strict=True):
         table.clear()
         table.update(rows)
-
-
-def activated(backend, name, z, dtype="float64"):
-    """σ of an array, by a program of one op."""
-    program = Program(dtype)
-    z_slot, a = (program.slot(n, z.shape, Role.INPUT) for n in "za")
-    program.emit("activate", (z_slot,), {"a": a}, sigma=name)
-    program.pin(z_slot, a)
-    runner = backend.load(program, {}, fused=False)
-    runner.write("z", z)
-    runner.run()
-    return runner.read("a")
 
 
 HALF = 0.5

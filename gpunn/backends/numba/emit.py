@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -188,6 +188,16 @@ class Emitter:
         call = self._declared("llvm.prefetch.p0", ir.FunctionType(VOID, [pointer, *[INT32] * 3]))
         flags = [ir.Constant(INT32, flag) for flag in (int(write), 4 - level, 1)]
         self.b.call(call, [self.b.inttoptr(address, pointer), *flags])
+
+    def tiles(self, start: Any, stop: Any, most: int, make: Callable[[Any, int], None]) -> None:
+        """``make(index, size)`` for one piece of ``start .. stop`` after the other, the last one smaller."""
+        end = self.whole(start, stop, most)
+        with self.loop(start, end, most) as index:
+            make(index, most)
+        left = self.b.sub(stop, end)
+        for size in range(1, most):
+            with self.when(self.b.icmp_signed("==", left, self.word(size))):
+                make(end, size)
 
     @contextmanager
     def when(self, condition: Any) -> Iterator[None]:

@@ -15,7 +15,7 @@ import numpy as np
 from llvmlite import ir
 
 from ...activations import activation
-from ...ops import Rule, rule
+from ...ops import OPS, OWN, Rule, rule
 from ...philox import threshold
 from ...program import Program
 from ...slots import Op
@@ -150,9 +150,9 @@ class Lowering:
             self._packs[self.walker] = aligned(nbytes)
         return int(self._packs[self.walker].ctypes.data)
 
-    def number(self, value: float, dtype: str) -> int:
-        """The address of a constant."""
-        made = np.array([value], dtype)
+    def one(self) -> int:
+        """The address of a 1 in float64."""
+        made = np.ones(1)
         self.kept.append(made)
         return int(made.ctypes.data)
 
@@ -313,10 +313,14 @@ BODIES = {"nesterov": "momentum", "rmsprop": "adaptive", "adagrad": "adaptive"}
 LINE = bodies.LINE
 
 
+def keywords(op: Op) -> dict[str, Any]:
+    """An op's attributes as its body knows them."""
+    return ATTRIBUTES[op.name](op) if op.name in ATTRIBUTES else dict(op.attrs)
+
+
 def attributes(low: Lowering, op: Op) -> list[Given]:
-    """An op's attributes as keywords of its body."""
-    found = ATTRIBUTES[op.name](op) if op.name in ATTRIBUTES else dict(op.attrs)
-    return [low.value(value, name) for name, value in found.items()]
+    """The same as arguments."""
+    return [low.value(value, name) for name, value in keywords(op).items()]
 
 
 #: Ops whose operands are taken flat although their signature gives them dimensions.
@@ -346,7 +350,7 @@ def elementwise(low: Lowering, op: Op) -> None:
     size = low.size(str(op.outs[0]))
     for part in low.share(size, LINE):
         given = operands(low, op, entry, part)
-        found = ATTRIBUTES[op.name](op) if op.name in ATTRIBUTES else dict(op.attrs)
+        found = keywords(op)
         if "weights" in found:
             found["weights"] = max(0, min(part[1] - part[0], found["weights"] - part[0]))
         if op.name == "dropout":
@@ -370,7 +374,7 @@ def by_rows(low: Lowering, op: Op) -> None:
 
 
 #: Ops that need room for one row of float64.
-ROW = {"softmax": 0, "softmax_cross_entropy": 0, "softmax_cross_entropy_targets": 0}
+ROW = ("softmax", "softmax_cross_entropy", "softmax_cross_entropy_targets")
 
 
 def scratch_row(low: Lowering, op: Op) -> list[Given]:
@@ -410,17 +414,9 @@ def grad_bias(low: Lowering, op: Op) -> None:
         low.body("linear_grad_bias", given + attributes(low, op))
 
 
-LOSSES = (
-    "quadratic",
-    "mean_squared_error",
-    "mean_absolute_error",
-    "huber",
-    "binary_cross_entropy",
-    "softmax_cross_entropy",
-    "softmax_cross_entropy_targets",
-)
+LOSSES = [name for name in OWN if OPS[name].equation == "loss"]
+UPDATES = [name for name in OWN if OPS[name].elementwise]
 ELEMENTWISE = ("add", "copy", "dropout", "dropout_grad", "activate", "activate_grad")
-UPDATES = ("sgd", "momentum", "nesterov", "adam", "rmsprop", "adagrad")
 
 #: How the ops are shared out.
 PLAIN: dict[str, Callable[[Lowering, Op], None]] = {

@@ -100,7 +100,7 @@ def _gemm(
     lanes = processor.width // np.dtype(dtype).itemsize
     pack = low.pack(room(dtype, lanes, processor.registers))
     (A, lda), (B, ldb), (C, ldc) = operands
-    scale = low.number(1, "float64") if alpha is None else alpha
+    scale = low.one() if alpha is None else alpha
     words: list[Word] = [A, B, C, bias, *shape, lda, ldb, ldc, *transposed, scale, int(add), pack]
     low.product("gemm", dtype, words)
 
@@ -193,7 +193,7 @@ def _grad_input(low: Lowering, op: Op) -> None:
     if not large(batch, units, inputs):
         for part in low.share(batch):
             rows = Rows(W, units, inputs * size)
-            one = low.number(1, "float64")
+            one = low.one()
             _combine(low, rows, delta, out, (*part, units, inputs), (units, 1), one, add)
     else:
         by_rows = batch >= inputs
@@ -227,7 +227,7 @@ def _grad_weight(low: Lowering, op: Op) -> None:
     tiles = gather is not None or not large(batch, units, inputs)
     by_units = tiles or units >= inputs or update is not None
     for start, stop in low.share(units if by_units else inputs, 1 if tiles else LINE):
-        alpha = low.number(1, "float64")
+        alpha = low.one()
         if update is not None:
             alpha = _rate(low, str(update.ins[1]))
             _shrink(low, update, out, (start * inputs, stop * inputs))

@@ -20,9 +20,8 @@ from .gemm import gemm
 DOTS = ("rows", "W", "b", "out", "r0", "r1", "units", "K", "ldo", "ahead")
 COMBINE = ("rows", "c", "out", "m0", "m1", "S", "K", "cm", "cs", "ldo", "alpha", "beta")
 
-
-TILE = (5, 4)
-COMBINED = (6, 4)
+#: A tile's rows by its outputs, and rows by vectors, where there are 32 registers.
+TILE, COMBINED = (5, 4), (6, 4)
 
 #: Rows of the next minibatch that a tile of the first layer asks for while it works.
 AHEAD = 2
@@ -58,21 +57,9 @@ def dots(module: ir.Module, dtype: str, lanes: int, registers: int) -> str:
             wanted = [next_row() for _ in range(AHEAD)]
             e.b.call(call, [table, e.at(W, e.b.mul(j, K)), e.at(b, j), e.at(corner, j), K, ldo, *wanted])
 
-        last = e.whole(e.word(0), units, wide)
-        with e.loop(e.word(0), last, wide) as j:
-            tile(j, wide)
-        left = e.b.sub(units, last)
-        for width in range(1, wide):
-            with e.when(e.b.icmp_signed("==", left, e.word(width))):
-                tile(last, width)
+        e.tiles(e.word(0), units, wide, tile)
 
-    end = e.whole(r0, r1, high)
-    with e.loop(r0, end, high) as r:
-        column(r, high)
-    left = e.b.sub(r1, end)
-    for height in range(1, high):
-        with e.when(e.b.icmp_signed("==", left, e.word(height))):
-            column(end, height)
+    e.tiles(r0, r1, high, column)
     e.finish()
     return name
 
@@ -129,13 +116,7 @@ def combine(module: ir.Module, dtype: str, lanes: int, registers: int) -> str:
             coefficients, corner = e.at(c, e.b.mul(m, cm)), e.at(out, e.b.mul(m, ldo))
             e.b.call(call, [rows, coefficients, corner, k, S, K, cm, cs, ldo, scale, beta])
 
-        end = e.whole(m0, m1, high)
-        with e.loop(m0, end, high) as m:
-            tile(m, high)
-        left = e.b.sub(m1, end)
-        for height in range(1, high):
-            with e.when(e.b.icmp_signed("==", left, e.word(height))):
-                tile(end, height)
+        e.tiles(m0, m1, high, tile)
 
     last = e.whole(e.word(0), K, chunk)
     with e.loop(e.word(0), last, chunk) as k:

@@ -11,7 +11,7 @@ import numpy as np
 from ... import threads
 from ...errors import ProgramError, ShapeError
 from ...fusion import Pattern
-from ...ops import HYPER, OPS, rule
+from ...ops import HYPER, OWN, rule
 from ...program import Program
 from ...slots import Op, Role
 from ..base import Memory
@@ -31,9 +31,7 @@ WORTH = 2_000_000
 
 #: What does the ops of gpunn's own here: a function that is compiled, or that makes calls of products.
 KERNELS: dict[str, Callable[..., None]] = {
-    name: function
-    for name, entry in OPS.items()
-    if not entry.kernels and (function := getattr(bodies, BODIES.get(name, name), None) or PRODUCTS.get(name))
+    name: getattr(bodies, BODIES.get(name, name), None) or PRODUCTS[name] for name in OWN
 }
 
 
@@ -48,6 +46,8 @@ class NumbaRunner(HostRunner):
         self._kernels = kernels
         parts = [part for op in program.ops for part in (op.parts or (op,))]
         self._work = sum(math.prod(sizes(program, part)) for part in parts)
+        self._gathers = [part for part in parts if part.name == "gather"]
+        self._schedules = [part for part in parts if part.name == "schedule"]
         self._lower()
 
     # ------------------------------------------------------------------ making the calls
@@ -144,41 +144,40 @@ class NumbaRunner(HostRunner):
             for part in self._parts:
                 self._do(part)
 
+    def _root(self, slot: str | None) -> Any:
+        return self._roots[self.program.root(str(slot))]
+
     def _check_room(self, steps: int) -> None:
         """Kernels do not look where the data end: so many steps have to fit in what is bound."""
-        for op in self.program.ops:
-            for part in op.parts or (op,):
-                if part.name == "gather":
-                    _, perm, cursor = (self._roots[self.program.root(str(s))] for s in part.ins)
-                    rows = self.program.slots[str(part.outs[0])].shape[0] or 0
-                    if not 0 <= cursor[0] <= perm.size - steps * rows:
-                        raise ProgramError(
-                            f"{steps} steps of {rows} examples from the {cursor[0]}th on go beyond the "
-                            f"{perm.size} examples that are bound"
-                        )
-                if part.name == "schedule":
-                    rates, step = (self._roots[self.program.root(str(s))] for s in part.ins)
-                    hyper = self._roots[self.program.root(str(part.outs[0]))]
-                    first = int(step[0] - hyper[HYPER["first_step"]])
-                    if not 0 <= first <= rates.size - steps:
-                        raise ProgramError(
-                            f"{steps} steps from the {first}th of this epoch on go beyond its {rates.size} "
-                            "learning rates: steps, rewind() and another batch_size are not for callbacks"
-                        )
+        for op in self._gathers:
+            _, perm, cursor = map(self._root, op.ins)
+            rows = self.program.slots[str(op.outs[0])].shape[0] or 0
+            if not 0 <= cursor[0] <= perm.size - steps * rows:
+                raise ProgramError(
+                    f"{steps} steps of {rows} examples from the {cursor[0]}th on go beyond the {perm.size} "
+                    "examples that are bound"
+                )
+        for op in self._schedules:
+            rates, step, hyper = map(self._root, (*op.ins, op.outs[0]))
+            first = int(step[0] - hyper[HYPER["first_step"]])
+            if not 0 <= first <= rates.size - steps:
+                raise ProgramError(
+                    f"{steps} steps from the {first}th of this epoch on go beyond its {rates.size} learning "
+                    "rates: steps, rewind() and another batch_size are not for callbacks"
+                )
 
     def bind(self, **data: Any) -> None:
         """Give the data slots their arrays; a permutation has to stay within the examples."""
         super().bind(**data)
-        for op in self.program.ops:
-            for part in op.parts or (op,):
-                X, perm = (str(s) for s in part.ins[:2]) if part.name == "gather" else ("", "")
-                if perm in data and X in self._roots and self._roots[perm].size:
-                    order, count = self._roots[perm], len(self._roots[X])
-                    if order.min() < 0 or order.max() >= count:
-                        raise ShapeError(
-                            f"data slot {perm!r} holds numbers from {order.min()} to {order.max()}, expected "
-                            f"places of the {count} examples of {X!r}"
-                        )
+        for op in self._gathers:
+            X, name = (str(slot) for slot in op.ins[:2])
+            if name in data and X in self._roots and data[name].size:
+                perm, count = self._roots[name], len(self._roots[X])
+                if perm.min() < 0 or perm.max() >= count:
+                    raise ShapeError(
+                        f"data slot {name!r} holds numbers from {perm.min()} to {perm.max()}, expected "
+                        f"places of the {count} examples of {X!r}"
+                    )
 
     def step_op(self, index: int) -> None:
         """Run one op."""

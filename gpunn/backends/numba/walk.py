@@ -93,7 +93,7 @@ class Call:
 #: What a barrier's block holds: where its two counters are, how many meet, and how to give up the processor.
 BARRIER = ("counters", "walkers", "rest")
 
-#: Looks at the counter before a waiting walker gives up the processor: some 20 µs.
+#: Looks at the counter before a waiting walker gives up the processor.
 LOOKS = 2000
 
 #: A walker's row: where its addresses and blocks are, how many, how often, where its start is told, ``rest``.
