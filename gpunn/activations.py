@@ -23,7 +23,7 @@ from typing import Literal
 
 from .errors import ArgumentError, GpunnWarning, unknown_name
 
-__all__ = ["ACTIVATIONS", "Activation", "activation", "register_activation"]
+__all__ = ["ACTIVATIONS", "OWN", "Activation", "activation", "register_activation"]
 
 Scalar = Callable[[float], float]
 
@@ -265,7 +265,7 @@ ACTIVATIONS: dict[str, Activation] = {
 }
 
 #: What files and programs mean by these names stays what it is.
-_OWN = frozenset(ACTIVATIONS)
+OWN = frozenset(ACTIVATIONS)
 
 
 def activation(name: str) -> Activation:
@@ -359,7 +359,7 @@ def register_activation(
     """
     if not isinstance(name, str) or not name.strip() or name != name.strip():
         raise ArgumentError(f"name is {name!r}, expected a string that is not empty")
-    if name in ACTIVATIONS or name in _OWN or name == "softmax":
+    if name in ACTIVATIONS or name in OWN or name == "softmax":
         raise ArgumentError(f"activation {name!r} exists already: choose another name")
     if needs not in ("output", "input"):
         raise ArgumentError(f"activation {name!r}: needs is {needs!r}, expected 'input' or 'output'")

@@ -24,6 +24,7 @@ LEVELS = {
     "_version": 0,
     "arrays": 0,
     "philox": 0,
+    "scalars": 0,
     "threads": 1,
     "kernels": 0,
     "data": 1,

@@ -10,18 +10,34 @@ from zlib import crc32
 
 import numpy as np
 import pytest
+from devices import DEVICES, there
+from host_device import host_backend, simulated_backend
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from references import ATTRIBUTES, EPSILON, REFERENCES, SUMS, each
 
 import gpunn
 from gpunn.activations import ACTIVATIONS
+from gpunn.backends.cuda.generated import Generated
+from gpunn.device import backend_for
 from gpunn.losses import loss_named
 from gpunn.metrics import metrics_named
 from gpunn.ops import HYPER, OPS, fill, rule
 from gpunn.program import Program
 from gpunn.slots import Role
 from gpunn.variants import Model, Targets, training
+
+#: The backends, and the CUDA backend's kernels run on the CPU.
+PLACES = [*DEVICES, pytest.param("cuda_host", marks=pytest.mark.cuda_host)]
+
+
+@pytest.fixture(params=PLACES)
+def backend(request):
+    return host_backend() if request.param == "cuda_host" else backend_for(there(request.param))
+
+
+#: Ops that Numba CUDA has kernels for too.
+GENERATED = ("activate", "activate_grad")
 
 #: Allowed error of one op, relative to the norm of what it writes, by dtype.
 TOLERANCE = {"float32": 2e-6, "float64": 1e-14}
@@ -105,6 +121,8 @@ def values_for(operand, shape, dtype, sizes, rng):
         words |= {"clip_norm": 0.7, "clip_scale": 0.4, "first_step": 3.0}
         return np.array([words[word] for word in HYPER])
     values = rng.standard_normal(shape)
+    if operand.name in ("correct", "counts"):
+        return np.floor(np.abs(10 * values))
     if operand.name == "t":
         return np.abs(np.tanh(values))
     positive = operand.name in ("v", "w", "loss", "counts", "sums")
@@ -173,12 +191,39 @@ def test_an_op_computes_its_formula(backend, name, attrs, present, sizes, dtype)
     assert_close(written, expected, scale, dtype)
 
 
+@pytest.mark.cuda_host
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("name", "attrs", "present", "sizes"), [case for case in SIZED_CASES if case.values[0] in GENERATED]
+)
+def test_a_generated_kernel_computes_the_formula_of_its_op(monkeypatch, name, attrs, present, sizes, dtype):
+    """In Numba's simulator."""
+    monkeypatch.setenv("GPUNN_CUDA_KERNELS", "numba")
+    backend = simulated_backend()
+    backend.device.launched.clear()
+    written, expected, scale, _, _ = run_op(backend, name, attrs, present, sizes, dtype, seed=1)
+    assert_close(written, expected, scale, dtype)
+    assert backend.device.launched == [Generated(name, attrs["sigma"], dtype)]
+
+
 @pytest.mark.parametrize(("name", "attrs", "present"), CASES)
 def test_an_op_writes_its_outputs_only(backend, name, attrs, present):
     sizes = complete(name, dict.fromkeys(letters_of(name), 33))
     _, _, _, before, after = run_op(backend, name, attrs, present, sizes, "float32", 1)
     for operand, values in after.items():
         np.testing.assert_array_equal(values, before[operand])
+
+
+@pytest.mark.cuda_host
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("name", "attrs", "present"), CASES)
+def test_a_cuda_kernel_reads_and_writes_its_operands_only(name, attrs, present, dtype):
+    """Under the address sanitizer."""
+    sizes = complete(name, dict.fromkeys(letters_of(name), 33))
+    written, expected, scale, _, _ = run_op(
+        host_backend(sanitize=True), name, attrs, present, sizes, dtype, seed=2
+    )
+    assert_close(written, expected, scale, dtype)
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -306,6 +351,19 @@ def test_an_activation_stays_within_four_ulp_of_its_scalar_definition(backend, n
 @pytest.mark.parametrize("name", list(ACTIVATIONS))
 def test_nan_passes_through_every_activation(backend, name):
     assert np.isnan(activated(backend, name, np.full(1, np.nan), "float32")).all()
+
+
+@pytest.mark.parametrize("name", [name for name in ACTIVATIONS if name != "identity"])
+def test_nan_passes_through_every_derivative(backend, name):
+    program = Program("float32")
+    y, delta = (program.slot(n, (20,), Role.INPUT) for n in ("y", "delta"))
+    program.emit("activate_grad", (y,), {"delta": delta}, sigma=name)
+    program.pin(y, delta)
+    runner = backend.load(program, {}, fused=False)
+    runner.write("y", np.nan)
+    runner.write("delta", 1.0)
+    runner.run()
+    assert np.isnan(runner.read("delta")).all()
 
 
 @pytest.mark.parametrize("name", list(ACTIVATIONS))

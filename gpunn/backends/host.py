@@ -36,7 +36,7 @@ class HostRunner(Runner):
         self._roots: dict[str, Array] = {}
         plan = program.plan()
         self._offsets = plan.offsets
-        workspace = aligned(plan.nbytes)
+        workspace = self._zeros(plan.nbytes)
         for name, slot in program.slots.items():
             if slot.base is not None:
                 continue
@@ -46,6 +46,10 @@ class HostRunner(Runner):
                 self._roots[name] = workspace[at : at + slot.nbytes].view(slot.dtype).reshape(shape)
             elif name in memory:
                 self._roots[name] = memory[name]
+
+    def _zeros(self, nbytes: int) -> Array:
+        """Room for the workspace."""
+        return aligned(nbytes)
 
     @abstractmethod
     def _rebind(self, positions: Iterable[int]) -> None:

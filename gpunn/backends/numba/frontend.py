@@ -7,21 +7,19 @@ each array, and each number: an int64 or the bits of a float64.
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Sequence
-from functools import cache
 from itertools import takewhile
-from types import CellType, CodeType, FunctionType, ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import llvmlite.binding as llvm
 import numba
-import numpy as np
 from llvmlite import ir
 from numba.extending import intrinsic
 
 from ...errors import ProgramError
+from ...scalars import retyped
 from . import bodies
 from .lower import Argument, Scalar
 from .mathematics import namespace
@@ -182,65 +180,9 @@ def _standing_alone(name: str, text: str, native: str) -> Any:
 
 def scalar_of(function: Callable[..., Any], dtype: str, mathematics: ModuleType) -> Any:
     """A scalar function compiled to a dtype: its own numbers are of that dtype, its ``math`` is ours."""
-    return _scalar(function, dtype, mathematics, {})
-
-
-def _scalar(function: Any, dtype: str, mathematics: ModuleType, made: dict[Any, Any]) -> Any:
-    function = getattr(function, "py_func", function)
-    if not isinstance(function, FunctionType):
-        return _at(function, dtype, mathematics, made)
-    if function not in made:
-        made[function] = None  # One that calls itself cannot be compiled so.
-        options = {**OPTIONS, "fastmath": SCALAR_FASTMATH}
-        made[function] = njit(inline="never", **options)(_retyped(function, dtype, mathematics, made))
-    return made[function]
-
-
-def _retyped(
-    function: FunctionType, dtype: str, mathematics: ModuleType, made: dict[Any, Any]
-) -> FunctionType:
-    def at(value: Any) -> Any:
-        return _at(value, dtype, mathematics, made)
-
-    code: CodeType = function.__code__
-    names = {name: at(function.__globals__[name]) for name in code.co_names if name in function.__globals__}
-    found = FunctionType(
-        code.replace(co_consts=tuple(map(at, code.co_consts))),
-        {"__builtins__": __builtins__, **names},
-        function.__name__,
-        tuple(map(at, function.__defaults__ or ())) or None,
-        tuple(CellType(at(cell.cell_contents)) for cell in function.__closure__ or ()),
+    return retyped(
+        function, dtype, mathematics, njit(inline="never", **{**OPTIONS, "fastmath": SCALAR_FASTMATH})
     )
-    if function.__kwdefaults__:
-        found.__kwdefaults__ = {name: at(value) for name, value in function.__kwdefaults__.items()}
-    return found
-
-
-def _at(value: Any, dtype: str, mathematics: ModuleType, made: dict[Any, Any]) -> Any:
-    """What a scalar function refers to, as it is at a dtype: a number, ``math``, or a function of it."""
-    if type(value) is float:
-        return np.dtype(dtype).type(value)
-    if value is math:
-        return mathematics
-    if value is np:
-        return _numpy(mathematics)
-    if isinstance(value, FunctionType) or hasattr(value, "py_func"):
-        return _scalar(value, dtype, mathematics, made)
-    if isinstance(value, np.ufunc):
-        return vars(_numpy(mathematics)).get(value.__name__, value)
-    if getattr(value, "__module__", None) == "math":
-        return getattr(mathematics, value.__name__)
-    return value
-
-
-@cache
-def _numpy(mathematics: ModuleType) -> ModuleType:
-    """NumPy, as far as it has functions of one number that we have too."""
-    found = ModuleType("numpy")
-    vars(found).update({name: value for name, value in vars(np).items() if not name.startswith("__")})
-    ours = ("exp", "expm1", "log", "log1p", "tanh", "floor", "ceil", "trunc")
-    vars(found).update({name: getattr(mathematics, name) for name in ours})
-    return found
 
 
 def can_compile(scalar: Scalar) -> bool:

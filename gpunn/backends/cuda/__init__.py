@@ -1,0 +1,1 @@
+"""The CUDA backend: runs programs on an NVIDIA GPU."""
