@@ -23,6 +23,7 @@ from gpunn.backends.cuda.catalogue import REAL, TEMPLATES, kernel
 from gpunn.backends.cuda.generated import Generated
 from gpunn.backends.cuda.lower import LOWER, PRODUCTS, Launch, Limits, Lowering, Product
 from gpunn.ops import HYPER, OWN, fill, rule
+from gpunn.philox import keep, threshold
 from gpunn.program import Program
 from gpunn.slots import Role
 
@@ -182,11 +183,26 @@ def test_elements_are_activated_in_place(device, sigma):
     np.testing.assert_allclose(z, expected, rtol=1e-13, atol=1e-15)
 
 
-@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("x_at", "y_at", "mask_at"), [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)])
+@pytest.mark.parametrize("n", [1, 4, 30, 1031])
+def test_what_dropout_leaves_is_the_same_wherever_it_lies(device, n, x_at, y_at, mask_at, dtype):
+    key, step, rate = np.array([5, 2**32 - 1]), np.array([2**35 + 7]), 0.25
+    x = shifted(np.arange(1, n + 1).astype(dtype), x_at)
+    y, mask = shifted(np.zeros(n, dtype), y_at), shifted(np.zeros(n, np.bool_), mask_at)
+    numbers = (np.int64(n), np.float64(1 / (1 - rate)), np.uint64(threshold(rate)), np.int32(3))
+    device.launch(kernel("dropout", REAL[dtype]), (2,), (64,), (x, key, step, y, mask, *numbers))
+    expected = np.empty(n, np.bool_)
+    keep(key, int(step[0]), 3, rate, expected)
+    np.testing.assert_array_equal(mask, expected)
+    np.testing.assert_allclose(y, x * expected / (1 - rate), rtol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("kept", [False, True])
 @pytest.mark.parametrize("shift", [0, 1])
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (7, 4), (5, 10), (33, 12), (2, 300), (300, 2)])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_bias_and_activation_are_one_pass(device, dtype, rows, columns, shift, keep):
+def test_bias_and_activation_are_one_pass(device, dtype, rows, columns, shift, kept):
     rng = np.random.default_rng(rows)
     product, b = (
         rng.standard_normal((rows, columns)).astype(dtype),
@@ -196,13 +212,13 @@ def test_bias_and_activation_are_one_pass(device, dtype, rows, columns, shift, k
     program = Program(dtype)
     for name, shape in {"z": (rows, columns), "b": (columns,), "a": (rows, columns)}.items():
         program.slot(name, shape, Role.INPUT)
-    launch = lower.biased(Lowering(program, SMALL), "z", "b", "a", "sigmoid", keep=keep)
+    launch = lower.biased(Lowering(program, SMALL), "z", "b", "a", "sigmoid", keep=kept)
     given = [{"z": z, "b": b, "a": a}.get(word, word) if isinstance(word, str) else word
              for word in launch.arguments]  # fmt: skip
     device.launch(launch.kernel, launch.grid, launch.block, given)
     expected = product + b
     np.testing.assert_allclose(a, 1 / (1 + np.exp(-expected.astype(float))), rtol=2 * TOLERANCE[dtype])
-    np.testing.assert_array_equal(z, expected if keep else product)
+    np.testing.assert_array_equal(z, expected if kept else product)
 
 
 @pytest.mark.parametrize("sigma", sorted(ACTIVATIONS))

@@ -110,7 +110,7 @@ def values_for(operand, shape, dtype, sizes, rng):
     if operand.name == "step" and "T" in sizes:
         return np.array([3 + rng.integers(sizes["T"])])
     if operand.name in ("step", "key"):
-        return rng.integers(0, 2**32, shape)
+        return rng.integers(0, 2**40 if operand.name == "step" else 2**32, shape)
     if operand.name == "mask":
         return rng.random(shape) < 0.7
     if dtype == "int64":
