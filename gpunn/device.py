@@ -8,15 +8,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Any
 
 from .backends.base import Backend
-from .errors import DeviceError, unknown_name
+from .backends.cuda.probe import names, why_not
+from .errors import ArgumentError, DeviceError, unknown_name
 from .threads import num_threads
 
 __all__ = ["DeviceStatus", "backend_for", "devices"]
 
-#: Backend name to its class, as module:class. What is not here yet is in :data:`PLANNED`.
+#: Backend name to its class, as module:class.
 BACKENDS = {
+    "cuda": "gpunn.backends.cuda.backend:CudaBackend",
     "numba": "gpunn.backends.numba:NumbaBackend",
     "numpy": "gpunn.backends.numpy:NumpyBackend",
 }
@@ -24,9 +27,8 @@ BACKENDS = {
 #: What ``device="cpu"`` means.
 BEST = "numba"
 
-PLANNED = {
-    "cuda": "this version of gpunn has no CUDA backend yet: use device='cpu'",
-}
+#: How products of float32 are computed, by the name of a precision: on a GPU alone the second.
+PRECISIONS = ("float32", "tf32")
 
 _LOADED: dict[str, Backend] = {}
 
@@ -53,11 +55,12 @@ def devices() -> list[DeviceStatus]:
     count = num_threads()
     threads = f"{count} thread{'s' if count > 1 else ''}"
     numba = f"{_named('Numba')}, {threads} of the CPU; what device='cpu' means"
-    found = [
+    reason = why_not()
+    return [
         DeviceStatus("numba", True, numba),
         DeviceStatus("numpy", True, f"{_named('NumPy')}, on the CPU"),
+        DeviceStatus("cuda", not reason, reason or names()),
     ]
-    return found + [DeviceStatus(name, False, why) for name, why in PLANNED.items()]
 
 
 def _named(library: str) -> str:
@@ -70,7 +73,7 @@ def _named(library: str) -> str:
         return library
 
 
-def backend_for(device: str) -> Backend:
+def backend_for(device: str, precision: str = "float32") -> Backend:
     """The backend of a device name.
 
     Parameters
@@ -78,6 +81,8 @@ def backend_for(device: str) -> Backend:
     device : str
         ``"cpu"`` (the best CPU backend present), ``"auto"`` (a GPU when one works, else the CPU), or the
         name of a backend; ``"cuda:1"`` numbers a GPU.
+    precision : str
+        ``"float32"``, or ``"tf32"``: products of float32 on a GPU's tensor cores, with ten bits of mantissa.
 
     Raises
     ------
@@ -85,20 +90,37 @@ def backend_for(device: str) -> Backend:
         If the device cannot be had; the message says why and what to do.
     gpunn.UnknownNameError
         If there is no such device, with the nearest name.
+    gpunn.ArgumentError
+        If the device has no such precision.
 
     >>> backend_for("cpu").name
     'numba'
     """
-    if not isinstance(device, str):
-        raise unknown_name("device", device, ["cpu", "auto", *BACKENDS, *PLANNED])
-    name = {"cpu": BEST, "auto": BEST}.get(
-        device, re.sub(r":\d+$", "", device) if device[:4] == "cuda" else device
-    )
-    if name in PLANNED:
-        raise DeviceError(f"device {device!r} cannot be used: {PLANNED[name]}")
+    if precision not in PRECISIONS:
+        raise unknown_name("precision", precision, PRECISIONS)
+    name, number = _split(device)
+    if name == "auto":
+        name = BEST if why_not() else "cuda"
+    name = BEST if name == "cpu" else name
     if name not in BACKENDS:
-        raise unknown_name("device", device, ["cpu", "auto", *BACKENDS, *PLANNED])
-    if name not in _LOADED:
+        raise unknown_name("device", device, ["cpu", "auto", *BACKENDS])
+    if name != "cuda" and precision != "float32":
+        raise ArgumentError(
+            f"precision {precision!r} is a GPU's: device {device!r} computes in the network's dtype"
+        )
+    key = f"cuda:{number}, {precision}" if name == "cuda" else name
+    if key not in _LOADED:
+        if name == "cuda" and (reason := why_not(number)):
+            raise DeviceError(f"device {device!r} cannot be used: {reason}")
         module, _, cls = BACKENDS[name].partition(":")
-        _LOADED[name] = getattr(import_module(module), cls)()
-    return _LOADED[name]
+        made = getattr(import_module(module), cls)
+        _LOADED[key] = made(number, precision) if name == "cuda" else made()
+    return _LOADED[key]
+
+
+def _split(device: Any) -> tuple[str, int]:
+    """Name and number of ``"cuda:1"``."""
+    found = re.fullmatch(r"(cuda):(\d+)", device) if isinstance(device, str) else None
+    if found:
+        return found[1], int(found[2])
+    return (device, 0) if isinstance(device, str) else ("", 0)

@@ -17,6 +17,7 @@ __all__ = [
     "ArgumentError",
     "DataError",
     "DeviceError",
+    "DeviceMemoryError",
     "DivergenceError",
     "FormatError",
     "GpunnError",
@@ -86,6 +87,10 @@ class ProgramError(GpunnError, ValueError):
 
 class DeviceError(GpunnError, RuntimeError):
     """A device was asked for that does not work here; the message says why and what to do."""
+
+
+class DeviceMemoryError(DeviceError, MemoryError):
+    """What was asked for does not fit into the memory of the device."""
 
 
 class DivergenceError(GpunnError, ArithmeticError):

@@ -109,6 +109,9 @@ class Sequential:
         Of the initial parameters and of the shuffles. ``None`` draws one; ``net.seed`` tells which. The same
         seed gives the same bytes of Θ on one machine, with any number of threads (with ``"numpy"``: with
         one number, since a BLAS that shares a product out otherwise rounds otherwise).
+    precision : {"float32", "tf32"}
+        On a GPU, how products of float32 are computed: ``"tf32"`` rounds what is multiplied to ten bits of
+        mantissa, for the speed of tensor cores. It says how to run, so files do not keep it.
 
     Raises
     ------
@@ -132,8 +135,9 @@ class Sequential:
         device: str = "cpu",
         dtype: str = "float32",
         seed: int | None = None,
+        precision: str = "float32",
     ) -> None:
-        self._build(layers, input_shape, device, dtype, seed)
+        self._build(layers, input_shape, device, dtype, seed, precision)
         for i, (key, window) in enumerate(self.layout.windows.items()):
             initializer = self._initializers[key]
             self.parameters[key] = initialize(initializer, window.shape, (self.seed, 0, i))
@@ -145,12 +149,17 @@ class Sequential:
         device: str,
         dtype: str,
         seed: int | None,
+        precision: str = "float32",
     ) -> None:
         """Everything but the first values of the parameters, which a loaded network has no use for."""
         self.model = Model(_layers(layers), _shape(input_shape), _dtype(dtype))
         self.seed = _seed(seed)
-        self.device = device
-        self.backend = backend_for(device)
+        self.device, self.precision = device, precision
+        self.backend = backend_for(device, precision)
+        if precision != "float32" and self.dtype != "float32":
+            raise ArgumentError(
+                f"precision {precision!r} is for dtype 'float32', this network has {self.dtype!r}"
+            )
         self.loss: str | None = None
         self.history = History()
         self.output_shape = variants.output_shape(self.model)
@@ -247,7 +256,7 @@ class Sequential:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies (``copy``, ``pickle``, worker processes) are networks of their own."""
-        start = (self.layers, self.input_shape, self.device, self.dtype, self.seed)
+        start = (self.layers, self.input_shape, self.device, self.dtype, self.seed, self.precision)
         return _copied, (type(self), start, self.loss, self.theta, self.history)
 
     def __repr__(self) -> str:
@@ -447,7 +456,8 @@ class Sequential:
                 f"with is {self.loss!r}; use softmax or sigmoid, or train with 'cross_entropy' or "
                 f"'binary_cross_entropy'"
             )
-        top = Sequential([Activation(link)], self.output_shape, self.device, self.dtype, seed=0)
+        start = ([Activation(link)], self.output_shape, self.device, self.dtype, 0, self.precision)
+        top = Sequential(*start)
         return top.predict(output, batch_size)
 
     def evaluate(
@@ -615,9 +625,10 @@ class Sequential:
 
     # ------------------------------------------------------------------ moving and saving
 
-    def to(self, device: str, dtype: str | None = None) -> Sequential:
-        """A new network on that device (and of that dtype) with the same parameters."""
-        other = Sequential(self.layers, self.input_shape, device, dtype or self.dtype, self.seed)
+    def to(self, device: str, dtype: str | None = None, precision: str = "float32") -> Sequential:
+        """A new network on that device (of that dtype, that precision) with the same parameters."""
+        start = (self.layers, self.input_shape, device, dtype or self.dtype, self.seed, precision)
+        other = Sequential(*start)
         other.loss = self.loss
         other.theta = self.theta
         return other

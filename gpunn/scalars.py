@@ -5,19 +5,29 @@ What compiles the functions is the caller's: Numba for the CPU, Numba CUDA for a
 
 from __future__ import annotations
 
+import dis
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
+from inspect import CO_VARARGS, CO_VARKEYWORDS
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
 
+from .errors import ProgramError
+
 __all__ = ["retyped"]
 
 
-def retyped(function: Any, dtype: str, mathematics: ModuleType, wrap: Callable[[FunctionType], Any]) -> Any:
+def retyped(
+    function: Any,
+    dtype: str,
+    mathematics: ModuleType,
+    wrap: Callable[[FunctionType], Any],
+    whole: Callable[[int], Any] = int,
+) -> Any:
     """A scalar function at a dtype.
 
     Parameters
@@ -25,16 +35,24 @@ def retyped(function: Any, dtype: str, mathematics: ModuleType, wrap: Callable[[
     function : callable
         Of one number; one of ``math`` becomes that of ``mathematics``.
     dtype : str
-        What numbers of type float become: constants, defaults, globals, and what a closure holds.
+        What numbers of type float become: constants, defaults, globals, what a closure holds, and what such
+        tuples hold.
     mathematics : module
         What stands for ``math``, and for the functions of NumPy that both have.
     wrap : callable
         Compiles one function of Python; is called for each that ``function`` calls too, innermost first.
+    whole : callable
+        What whole numbers that fit into 16 bits become.
+
+    Raises
+    ------
+    gpunn.ProgramError
+        For a function that calls itself.
 
     >>> retyped(lambda z: z + 0.1, "float32", math, lambda function: function)(np.float32(0.0))
     np.float32(0.1)
     """
-    return _Retyping(dtype, mathematics, wrap).value(function)
+    return _Retyping(dtype, mathematics, wrap, whole).value(function)
 
 
 @dataclass(frozen=True)
@@ -42,6 +60,7 @@ class _Retyping:
     dtype: str
     mathematics: ModuleType
     wrap: Callable[[FunctionType], Any]
+    whole: Callable[[int], Any]
     made: dict[FunctionType, Any] = field(default_factory=dict)
 
     def value(self, value: Any) -> Any:
@@ -49,11 +68,21 @@ class _Retyping:
         value = getattr(value, "py_func", value)
         if isinstance(value, FunctionType):
             if value not in self.made:
-                self.made[value] = None  # One that calls itself cannot be compiled so.
+                self.made[value] = None
                 self.made[value] = self.wrap(self.function(value))
+            if self.made[value] is None:
+                raise ProgramError(f"{value.__name__} calls itself")
             return self.made[value]
-        if type(value) is float:
+        if isinstance(value, float):
             return np.dtype(self.dtype).type(value)
+        if type(value) is int and abs(value) < 2**15:
+            return self.whole(value)
+        if type(value) is tuple:
+            return tuple(map(self.value, value))
+        if isinstance(value, CodeType):
+            return value.replace(co_consts=tuple(map(self.value, value.co_consts)))
+        if value is float:
+            return np.dtype(self.dtype).type
         if value is math:
             return self.mathematics
         if value is np:
@@ -66,19 +95,36 @@ class _Retyping:
 
     def function(self, function: FunctionType) -> FunctionType:
         """The function with all that it refers to at the dtype."""
-        at, code, known = self.value, function.__code__, function.__globals__
-        names = {name: at(known[name]) for name in code.co_names if name in known}
-        constants: CodeType = code.replace(co_consts=tuple(map(at, code.co_consts)))
-        found = FunctionType(
-            constants,
-            {"__builtins__": __builtins__, **names},
+        at, known = self.value, {"float": float, **function.__globals__}
+        code, defaults = _positional(function)
+        return FunctionType(
+            at(code),
+            {
+                "__builtins__": __builtins__,
+                **{name: at(known[name]) for name in _names(code) if name in known},
+            },
             function.__name__,
-            tuple(map(at, function.__defaults__ or ())) or None,
+            at(defaults) or None,
             tuple(CellType(at(cell.cell_contents)) for cell in function.__closure__ or ()),
         )
-        if function.__kwdefaults__:
-            found.__kwdefaults__ = {name: at(value) for name, value in function.__kwdefaults__.items()}
-        return found
+
+
+def _names(code: CodeType) -> set[str]:
+    """The globals that a function refers to, or one that is defined in it; not what follows a dot."""
+    names = {step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"}
+    return names.union(*(_names(part) for part in code.co_consts if isinstance(part, CodeType)))
+
+
+def _positional(function: FunctionType) -> tuple[CodeType, tuple[Any, ...]]:
+    """The code and its defaults, where what goes by keyword alone goes by either: Numba knows no other."""
+    code, defaults = function.__code__, function.__defaults__ or ()
+    known, alone = function.__kwdefaults__ or {}, code.co_kwonlyargcount
+    required = len(known) < alone and (known or defaults)
+    if required or code.co_flags & (CO_VARARGS | CO_VARKEYWORDS):
+        return code, defaults
+    names = code.co_varnames[code.co_argcount : code.co_argcount + alone]
+    code = code.replace(co_argcount=code.co_argcount + alone, co_kwonlyargcount=0)
+    return code, defaults + tuple(known[name] for name in names if name in known)
 
 
 @cache

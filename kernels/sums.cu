@@ -9,7 +9,8 @@ constexpr int DOWN = 8;  // threads of a block that share a column
 
 // Column sums of W columns a thread; block (32, DOWN), blockIdx.y has every gridDim.y-th stretch of rows.
 template <typename T, int W>
-__device__ void column_sums_of(const T* delta, T* sums, int rows, int columns, bool accumulate) {
+__device__ void column_sums_of(const T* delta, T* sums, int rows, int columns, bool accumulate,
+                               const double* words) {
     __shared__ Pack<T, W> part[DOWN][WARP];
     const int x = threadIdx.x, y = threadIdx.y;
     for (int first = blockIdx.x * WARP; first < columns / W; first += gridDim.x * WARP) {
@@ -31,10 +32,11 @@ __device__ void column_sums_of(const T* delta, T* sums, int rows, int columns, b
                 for (int k = 0; k < W; ++k) mine.at[k] += part[other][x].at[k];
             }
             T* to = sums + static_cast<long long>(blockIdx.y) * columns + column;
-            if (accumulate) {
+            if (accumulate || words) {
                 const Pack<T, W> old = load<W>(to);
+                const T scale = words ? T(-words[hyper::lr]) : T(1);
 #pragma unroll
-                for (int k = 0; k < W; ++k) mine.at[k] += old.at[k];
+                for (int k = 0; k < W; ++k) mine.at[k] = old.at[k] + scale * mine.at[k];
             }
             store(to, mine);
         }
@@ -43,12 +45,15 @@ __device__ void column_sums_of(const T* delta, T* sums, int rows, int columns, b
 }
 
 // Σ over the rows (BP3): of all of them with gridDim.y = 1, else of gridDim.y stretches, a row of sums for each.
+//
+// With the words of the hyper slot, sums ← sums − lr Σ: the step of plain SGD.
 template <typename T>
-__global__ void column_sums(const T* delta, T* sums, int rows, int columns, int accumulate) {
+__global__ void column_sums(const T* delta, T* sums, int rows, int columns, int accumulate,
+                            const double* words) {
     if (columns % WIDTH<T> == 0 && aligned(delta, sums))
-        column_sums_of<T, WIDTH<T>>(delta, sums, rows, columns, accumulate);
+        column_sums_of<T, WIDTH<T>>(delta, sums, rows, columns, accumulate, words);
     else
-        column_sums_of<T, 1>(delta, sums, rows, columns, accumulate);
+        column_sums_of<T, 1>(delta, sums, rows, columns, accumulate, words);
 }
 
 // partial[2b], partial[2b + 1] = Σ|v|, Σv² of what block b has of n numbers.

@@ -46,6 +46,15 @@ __global__ void sgd(const T* grad, const double* words, T* theta, long long n, l
     });
 }
 
+// The α and β of θ ← α ∇C + β θ, which a product does that makes ∇C: −lr and 1 − lr decay − lr l2; one thread.
+template <typename T>
+__global__ void fold_rates(const double* words, T* rates, int terms) {
+    const double lr = words[hyper::lr];
+    rates[0] = -lr;
+    rates[1] = 1.0 - lr * ((terms & term::decay ? words[hyper::weight_decay] : 0.0) +
+                           (terms & term::l2 ? words[hyper::l2] : 0.0));
+}
+
 // v ← μ v − lr g, θ ← θ + v; AHEAD (Nesterov): θ ← θ + μ v − lr g.
 template <typename T, bool AHEAD>
 __global__ void momentum(const T* grad, const double* words, T* velocity, T* theta, long long n,

@@ -7,9 +7,10 @@ import os
 import numpy as np
 import pytest
 from devices import DEVICES, there
+from host_device import host_backend
 from hypothesis import settings
 
-from gpunn.device import backend_for
+from gpunn.device import _LOADED, backend_for
 
 # Where nobody looks at once, the same examples each time: a new one that fails is for people to find.
 settings.register_profile("ci", derandomize=True)
@@ -17,9 +18,13 @@ if os.environ.get("CI"):
     settings.load_profile("ci")
 
 
-@pytest.fixture(scope="session", params=DEVICES)
-def device(request):
+@pytest.fixture(params=DEVICES)
+def device(request, monkeypatch):
     """Each backend's name; a missing one is a visible skip, unless GPUNN_TEST_DEVICES asks for it."""
+    if request.param == "cuda_host":
+        monkeypatch.setattr("gpunn.device.why_not", lambda number=0: None)
+        monkeypatch.setitem(_LOADED, "cuda:0, float32", host_backend())
+        return "cuda"
     return there(request.param)
 
 

@@ -1,30 +1,31 @@
-"""A device without a GPU: the CUDA backend's launches, run by the host shim and Numba's simulator."""
+"""The CUDA backend without a GPU: over the host shim, Numba's simulator, and what stands in for CuPy."""
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections import defaultdict
 from functools import cache
 
 import numpy as np
 import pytest
 from cuda_host import HostDriver
+from cuda_host.build import compiler
 from cuda_sim import SimulatorDriver
+from fake_cuda import FakeCublasLt, FakeCupy
 
 import gpunn
 from gpunn import kernels
+from gpunn.backends.cuda.backend import CudaBackend
 from gpunn.backends.cuda.catalogue import Kernel, instances
+from gpunn.backends.cuda.gpu import Gpu
 from gpunn.backends.cuda.lower import Limits
-from gpunn.backends.cuda.runner import CudaBackend
-from gpunn.backends.host import aligned
 
 #: Few threads, so that kernels have to stride, and more than one warp, so that they have to meet.
 SMALL = Limits(threads=64, blocks=3, partial=3)
 
 
-class HostDevice:
-    """Memory is the host's; kernels of ``kernels/`` or of another folder run in a child process."""
+class Shim:
+    """Launches kernels of ``kernels/``, or of another folder, over arrays of the host."""
 
     def __init__(self, sources=None, sanitize=False):
         by_file = defaultdict(list)
@@ -34,27 +35,25 @@ class HostDevice:
         self.driver = HostDriver(by_file, sources=folder, sanitize=sanitize)
         self.launched = []
 
-    def zeros(self, nbytes):
-        return aligned(nbytes)
-
-    def upload(self, array):
-        copy = aligned(array.nbytes).view(array.dtype).reshape(array.shape)
-        copy[...] = array
-        return copy
-
-    def download(self, array):
-        return np.array(array)
-
     def launch(self, kernel, grid, block, arguments):
         self.launched.append(kernel)
+        plain = [a.view(np.ndarray) if isinstance(a, np.ndarray) else a for a in arguments]
         if isinstance(kernel, Kernel):
-            self.driver.launch(kernel.expression, grid, block, arguments)
+            self.driver.launch(kernel.expression, grid, block, plain)
         else:
-            simulator().launch(kernel, (1,), (32,), arguments)
+            simulator().launch(kernel, (1,), (32,), plain)
 
-    def product(self, left, right, out, accumulate):
-        product = np.matmul(left, right)
-        out[...] = out + product if accumulate else product
+
+def shim(sanitize=False):
+    """The shim, or a visible skip."""
+    if compiler() is None:
+        pytest.skip("cuda_host: g++ is not installed")
+    return built(sanitize)
+
+
+@cache
+def built(sanitize):
+    return Shim(sanitize=sanitize)
 
 
 @cache
@@ -62,18 +61,29 @@ def simulator():
     return SimulatorDriver()
 
 
+def fake_gpu(*, sanitize=False, epilogues=True, room=1 << 30):
+    """A Gpu whose memory is the host's."""
+    cupy, runs = FakeCupy(room), shim(sanitize)
+
+    def load(kernel):
+        def bind(grid, block, arguments):
+            return lambda: cupy.current[-1].do(lambda: runs.launch(kernel, grid, block, arguments))
+
+        return bind
+
+    return Gpu(cupy=cupy, cublaslt=FakeCublasLt(cupy, epilogues), load=load)
+
+
+@cache
+def host_backend(sanitize=False, limits=SMALL):
+    """The CUDA backend on this machine, or a visible skip."""
+    return CudaBackend(fake_gpu(sanitize=sanitize), limits=limits)
+
+
 def simulated_backend():
-    """The CUDA backend with Numba's simulator beside the host shim, or a visible skip."""
+    """The same where Numba's simulator is there too, or a visible skip."""
     try:
         simulator()
     except gpunn.DeviceError as error:
         pytest.skip(f"cuda_sim: {error}")
     return host_backend()
-
-
-@cache
-def host_backend(sources=None, sanitize=False):
-    """The CUDA backend on this machine, or a visible skip."""
-    if shutil.which("g++") is None:
-        pytest.skip("cuda_host: g++ is not installed")
-    return CudaBackend(HostDevice(sources, sanitize), SMALL)

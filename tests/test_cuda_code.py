@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import re
 import subprocess
@@ -196,6 +197,30 @@ def test_another_nvrtc_is_another_file(load, kept, nvrtc, monkeypatch):
     monkeypatch.setattr(nvrtc, "getVersion", lambda: (99, 0))
     load().cubin(SCALE)
     assert len(files(kept)) == 2
+
+
+@pytest.mark.parametrize("name", ["nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12"])
+def test_another_build_of_nvrtc_is_another_file(load, kept, monkeypatch, name):
+    def installs(build):
+        def version(asked):
+            if asked != name:
+                raise importlib.metadata.PackageNotFoundError(asked)
+            return build
+
+        monkeypatch.setattr(importlib.metadata, "version", version)
+
+    for build, count in (("13.0.48", 1), ("13.0.88", 2), ("13.0.48", 2)):
+        installs(build)
+        load().cubin(SCALE)
+        assert len(files(kept)) == count
+
+
+def test_an_nvrtc_that_pip_did_not_install_has_the_version_that_it_tells(load, nvrtc, monkeypatch):
+    def version(asked):
+        raise importlib.metadata.PackageNotFoundError(asked)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert load().version == nvrtc.getVersion()
 
 
 def cut_short(path):

@@ -8,6 +8,7 @@ import math
 import re
 import subprocess
 import sys
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import gpunn
 from gpunn.activations import ACTIVATIONS, Activation
 from gpunn.backends.cuda import generated
 from gpunn.backends.cuda.generated import Generated, cubin, ptx
+from gpunn.scalars import retyped
 
 pytestmark = [
     pytest.mark.cuda_host,
@@ -31,6 +33,8 @@ KERNELS = [Generated(*key) for key in itertools.product(OPS, ACTIVATIONS, DTYPES
 #: δ ← δ · 1 is nothing to do, and the compiler finds out.
 EMPTY = {"identity"}
 AT_WORK = [kernel for kernel in KERNELS if kernel.op == "activate" or kernel.sigma not in EMPTY]
+#: At float64 the largest stands for the rest: Numba takes a while for each.
+COMPILED = [kernel for kernel in KERNELS if kernel.dtype == "float32" or kernel.sigma == "gelu"]
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +60,7 @@ def enter(sigma, sigma_prime=lambda z: 1.0):
 # ------------------------------------------------------------------ compiled
 
 
-@pytest.mark.parametrize("kernel", KERNELS, ids=str)
+@pytest.mark.parametrize("kernel", COMPILED, ids=str)
 def test_a_kernel_compiles_to_ptx_of_its_dtype_with_plain_arguments(kernel):
     text, entry = ptx(kernel, "sm_90")
     assert ".target sm_90" in text
@@ -69,11 +73,8 @@ def test_a_kernel_compiles_to_ptx_of_its_dtype_with_plain_arguments(kernel):
 @pytest.mark.parametrize(
     "kernel",
     [
-        Generated("activate", "sigmoid", "float32"),
-        Generated("activate", "gelu", "float32"),
         Generated("activate", "elu", "float64"),
-        Generated("activate_grad", "tanh", "float32"),
-        Generated("activate_grad", "silu", "float64"),
+        Generated("activate_grad", "silu", "float32"),
     ],
     ids=str,
 )
@@ -84,7 +85,7 @@ def test_a_kernel_compiles_for_every_architecture(kernel, arch):
     assert (".f64" in text) == (kernel.dtype == "float64")
 
 
-@pytest.mark.parametrize("kernel", AT_WORK, ids=str)
+@pytest.mark.parametrize("kernel", [kernel for kernel in COMPILED if kernel in AT_WORK], ids=str)
 def test_sixteen_bytes_an_instruction_and_no_spills(kernel):
     text, _ = ptx(kernel, "sm_90")
     assert re.search(r"ld\.global\.v[24]\.", text)
@@ -108,9 +109,7 @@ def nvdisasm():
 @pytest.mark.parametrize(
     "kernel",
     [
-        Generated("activate", "relu", "float32"),
         Generated("activate", "gelu", "float32"),
-        Generated("activate", "gelu", "float64"),
         Generated("activate_grad", "silu", "float32"),
         Generated("activate_grad", "gelu", "float64"),
     ],
@@ -186,12 +185,13 @@ def assert_close(found, expected, size=0.0):
 
 def inputs(kernel, size):
     """Numbers on both sides of every branch, for a σ′ of an output the outputs, with NaN among them."""
-    z = np.concatenate([[1.5, -0.25, -90.0, 25.0], np.random.default_rng(size).standard_normal(size) * 4])
+    places = [1.5, -0.25, -90.0, 25.0, 0.0, -0.0]
+    z = np.concatenate([places, np.random.default_rng(size).standard_normal(size) * 4])
     z = z[:size].astype(kernel.dtype)
     row = ACTIVATIONS[kernel.sigma]
     if kernel.op == "activate_grad" and row.needs == "output":
         z = np.array([row.sigma(float(number)) for number in z], kernel.dtype)
-    z[2::29] = math.nan
+    z[7::29] = math.nan
     return z
 
 
@@ -204,13 +204,14 @@ def at(offset, values):
     return view, lambda: np.delete(room, slice(start, start + values.size))
 
 
-@pytest.mark.parametrize("size", [1, 3, 31, 33, 1025])
 @pytest.mark.parametrize("kernel", KERNELS, ids=str)
-def test_a_kernel_computes_its_definition(simulator, kernel, size):
+def test_a_kernel_computes_its_definition(simulator, kernel):
+    """Ten groups of four for eight threads, and three more."""
+    size = 43
     source = inputs(kernel, size)
     old = np.linspace(-2, 3, size).astype(kernel.dtype)
     (read, _), (written, around) = at(0, source), at(0, old)
-    simulator.launch(kernel, (1,), (32,), [read, written, np.int64(size)])
+    simulator.launch(kernel, (1,), (8,), [read, written, np.int64(size)])
     expected = definition(kernel, source)
     if kernel.op == "activate":
         assert_close(written, expected)
@@ -235,7 +236,7 @@ def test_addresses_may_be_unaligned(simulator, op, dtype, offsets):
 
 
 @pytest.mark.parametrize("offset", [0, 1])
-@pytest.mark.parametrize("sigma", ACTIVATIONS)
+@pytest.mark.parametrize("sigma", ["relu", "gelu"])
 def test_a_may_be_z(simulator, sigma, offset):
     kernel = Generated("activate", sigma, "float32")
     source = inputs(kernel, 70)
@@ -282,7 +283,7 @@ def scale_of(factor):
     return scaled
 
 
-bent = scale_of(0.7)
+bent = scale_of(np.float64(0.7))
 
 
 def of_everything(z, slope=0.1):
@@ -297,29 +298,111 @@ def of_a_table(z, table=(1.5, 0.25)):
     return table[0] + z * table[1]
 
 
+def of_a_mixed_table(z, table=(1.5, 2)):
+    return table[0] * z if z < table[1] else z
+
+
+SERIES = (0.5, 0.125, 0.1)
+
+
+def of_tuples(z):
+    total = z
+    for factor in SERIES:
+        total += factor * z
+    for factor in (0.3, 0.7):
+        total -= factor / (1.0 + z * z)
+    return total
+
+
+def of_a_nested_function(z):
+    def inner(x):
+        return HALF * math.tanh(0.3 * x)
+
+    return inner(z) + inner(2.0 * z)
+
+
+TWO = 2
+
+
+def of_whole_numbers(z):
+    n, total = 3, 0
+    for _ in range(n):
+        total += z**2 / TWO
+    return 2 * z + max(0, min(z, 6)) / n - total + (1 if z > 0 else -1) / (1 + z * z)
+
+
+def tanh(z):
+    return math.tanh(z)
+
+
+def by_keyword(z, *, slope=0.1):
+    return slope * tanh(z) + float(z > 0)
+
+
 OUTSIDE = {
     "functions, a closure, a default": of_everything,
-    "a closure": bent,
     "NumPy": of_numpy,
     "constant elements": of_a_table,
+    "constant elements of several types": of_a_mixed_table,
+    "tuples": of_tuples,
+    "a nested function": of_a_nested_function,
+    "whole numbers": of_whole_numbers,
+    "the name of one of math": tanh,
+    "an argument by keyword": by_keyword,
     "a function of math": math.atan,
     "a function of NumPy": np.tanh,
 }
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("how", OUTSIDE)
+@pytest.mark.parametrize(
+    ("how", "dtype"),
+    [*((how, "float32") for how in OUTSIDE), ("an argument by keyword", "float64")],
+)
 def test_a_sigma_from_outside_is_compiled_and_computed(simulator, how, dtype):
     enter(OUTSIDE[how])
     kernel = Generated("activate", "mine", dtype)
     text, entry = ptx(kernel, "sm_90")
     assert f".entry {entry}(" in text
-    # Numbers in a tuple stay as they are.
-    assert (".f64" in text) == (dtype == "float64" or how == "constant elements")
+    assert (".f64" in text) == (dtype == "float64")
     z = np.linspace(-3, 3, 61).astype(dtype)
     written = np.zeros_like(z)
     simulator.launch(kernel, (1,), (32,), [z, written, np.int64(61)])
     np.testing.assert_allclose(written, definition(kernel, z), rtol=1e-5, atol=10 * np.finfo(dtype).eps)
+
+
+def test_numbers_become_those_of_the_dtype():
+    def constants():
+        return 0.5, 2, 40000, True, (1.5, (3, "a")), lambda z: 0.25
+
+    kind = [np.float32, np.int16, int, bool]
+    made = retyped(constants, "float32", math, lambda function: function, np.int16)()
+    assert [type(value) for value in made[:4]] == kind
+    assert [type(value) for value in (made[4][0], made[4][1][0], made[4][1][1], made[5](1))] == [
+        *kind[:2],
+        str,
+        np.float32,
+    ]
+    assert type(retyped(constants, "float32", math, lambda function: function)()[1]) is int
+
+
+def test_float64_in_a_network_of_float32_is_told_of_once_a_row():
+    kernel = Generated("activate", "mine", "float32")
+    enter(lambda z: round(z) * 0.5 + abs(z), lambda z: round(z) * z)
+    said = r"'mine': sigma computes in float64 .*: write numbers as floats \(2\.0 \* z, not 2 \* z\)"
+    with pytest.warns(gpunn.GpunnWarning, match=said) as caught:
+        ptx(kernel, "sm_90")
+    assert [Path(warning.filename) for warning in caught] == [Path(__file__)]
+    ptx(Generated("activate_grad", "mine", "float32"), "sm_90")
+    enter(lambda z: (TWO * 20000 * 20000 * 20000) * z)
+    with pytest.warns(gpunn.GpunnWarning, match=said):
+        text, _ = ptx(kernel, "sm_90")
+    assert np.float64(1.6e13).tobytes()[::-1].hex().upper() in text  # No overflow at 16 or 32 bits.
+
+
+@pytest.mark.parametrize("arch", ["sm_90", "sm_120"])
+def test_the_angle_of_a_sine_is_reduced_in_float64_and_that_is_no_news(arch):
+    enter(lambda z: math.sin(z) * math.cos(2 * z))
+    assert "mul.f64" in ptx(Generated("activate", "mine", "float32"), arch)[0]
 
 
 def overflowing(z):
@@ -361,6 +444,31 @@ def calling_itself(z):
     return z if z < 1 else calling_itself(z / 2)
 
 
+def nesting_one_that_raises(z):
+    def inner(x):
+        if x > 2:
+            raise ValueError("too large")
+        return x
+
+    return inner(z)
+
+
+def required(z, one=1.0, *, slope):
+    return one + slope * z
+
+
+def calling_by_keyword(z):
+    return required(z, slope=0.5)
+
+
+class Callable:
+    def __call__(self, z):
+        return z
+
+    def method(self, z):
+        return z
+
+
 def of_nothing_known(z):
     return no_such_name(z)  # noqa: F821
 
@@ -373,19 +481,30 @@ def of_nothing_known(z):
         (asserting, "asserting may raise an exception"),
         (looking_up, "looking_up may raise an exception"),
         (of_a_dictionary, "dict"),
-        (calling_itself, "TypingError"),
+        (calling_itself, ": calling_itself calls itself."),
+        (nesting_one_that_raises, "may raise an exception"),
+        (calling_by_keyword, "required has arguments that go by keyword alone"),
         (of_nothing_known, "'no_such_name' is not defined"),
-        (functools.partial(lambda one, z: one - z, 1), "functools.partial"),
+        (
+            functools.partial(lambda one, z: one - z, 1),
+            "no plain function (def or lambda) but of type 'partial'",
+        ),
+        (Callable().method, "no plain function (def or lambda) but of type 'method'"),
+        (Callable(), "no plain function (def or lambda) but of type 'Callable'"),
         (lambda z: None, "none"),
         (lambda z: z + 0j, "complex128"),
         (lambda z: "a", "str"),
-        (lambda z: np.where(z > 0, z, 0.0), "activation 'mine'"),
+        (lambda z: np.square(z), "it calls square, which cannot be compiled here: write that with if, else"),
+        (lambda z: np.where(z > 0, z, 0.0), "it calls where, which cannot be compiled here"),
+        (lambda z: z if isinstance(z, float) else 0.0, "it calls isinstance, which"),
     ],
 )
 def test_what_cannot_be_compiled_is_refused_with_what_to_do(sigma, said):
+    if re.search("where|isinstance", said) and import_module("numba.cuda").is_available():
+        pytest.skip("Numba compiles it apart, for the GPU that is there")
     enter(sigma)
     with pytest.raises(gpunn.ProgramError) as caught:
-        ptx(Generated("activate", "mine", "float32"), "sm_90")
+        ptx(Generated("activate", "mine", "float64"), "sm_90")
     words = ["activation 'mine': sigma cannot be compiled for a GPU", said, "Arithmetic, math.*"]
     assert [word for word in words if word not in str(caught.value)] == []
     assert len(str(caught.value)) < 350
@@ -412,23 +531,6 @@ def test_a_package_that_is_missing_is_named_with_the_remedy(monkeypatch, package
 # ------------------------------------------------------------------ the simulator's driver
 
 
-def endless(z):
-    while z == z:
-        z = z + 0.0
-    return z
-
-
-def test_a_kernel_that_does_not_end_is_ended_and_the_next_one_runs():
-    driver = SimulatorDriver(limit=2.0)
-    z, a = np.ones(3, np.float32), np.zeros(3, np.float32)
-    enter(endless)
-    with pytest.raises(TimeoutError, match=r"'mine'.* ran longer than 2.0 s"):
-        driver.launch(Generated("activate", "mine", "float32"), (1,), (1,), [z, a, np.int64(3)])
-    driver.launch(Generated("activate", "identity", "float32"), (1,), (32,), [z, a, np.int64(3)])
-    driver.close()
-    assert a.tolist() == [1, 1, 1]
-
-
 def test_an_access_out_of_bounds_is_an_error(simulator):
     z, a = np.ones(8, np.float32), np.zeros(5, np.float32)
     with pytest.raises(RuntimeError, match=r"failed in the simulator(.|\n)*IndexError"):
@@ -447,11 +549,27 @@ def test_without_numba_cuda_the_driver_says_so(monkeypatch):
         SimulatorDriver()
 
 
-def test_the_worker_ends_with_its_driver():
-    driver = SimulatorDriver()
+def endless(z):
+    while z == z:
+        z = z + 0.0
+    return z
+
+
+def test_a_kernel_that_does_not_end_is_ended_and_the_next_one_runs(simulator, monkeypatch):
     z, a = np.ones(3, np.float32), np.zeros(3, np.float32)
-    driver.launch(Generated("activate", "relu", "float32"), (1,), (32,), [z, a, np.int64(3)])
-    process = driver._worker.process
+    enter(endless)
+    with monkeypatch.context() as patch:
+        patch.setattr(simulator, "limit", 0.3)
+        with pytest.raises(TimeoutError, match=r"'mine'.* ran longer than 0.3 s"):
+            simulator.launch(Generated("activate", "mine", "float32"), (1,), (1,), [z, a, np.int64(3)])
+    simulator.launch(Generated("activate", "identity", "float32"), (1,), (32,), [z, a, np.int64(3)])
+    assert a.tolist() == [1, 1, 1]
+
+
+def test_the_worker_ends_with_what_holds_it(simulator):
+    z, a = np.ones(3, np.float32), np.zeros(3, np.float32)
+    simulator.launch(Generated("activate", "relu", "float32"), (1,), (32,), [z, a, np.int64(3)])
+    process = simulator._worker.process
     assert process.poll() is None
-    del driver
+    simulator._worker = None
     assert process.poll() is not None

@@ -7,11 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cuda_host import BuildError, HostDriver, KernelFault
+from cuda_host.build import compiler
 
-pytestmark = pytest.mark.cuda_host
+pytestmark = [
+    pytest.mark.cuda_host,
+    pytest.mark.skipif(compiler() is None, reason="cuda_host: neither g++ nor $CXX is installed"),
+]
 
 FAULTY = Path(__file__).parent / "cuda_host" / "faulty"
-SANITIZED = ["read_at", "write_at", "twice<float>", "shared_at", "uniform_branch", "reduce<double>"]
+SANITIZED = ["read_at", "write_at", "twice<float>", "shared_at", "reduce<double>", "write_then_read<false>"]
+#: How many bytes a thread writes at once.
+TYPES = {"char": 1, "short": 2, "float": 4, "double": 8, "Pair": 16, "Many": 32}
 INSTANCES = {
     "barriers.cu": [
         *[f"{name}<{wait}>" for name in ("write_then_read", "read_then_write") for wait in ("true", "false")],
@@ -30,7 +36,19 @@ INSTANCES = {
             "shared_at",
         ],
         *["shared_index", "forever", "waits_forever", "vector_at", "address", "float_sum", "whole_sum"],
-        *["last_block_wins", "last_ticket", "scalars"],
+        *["last_ticket", "scalars"],
+    ],
+    "races.cu": [
+        *[
+            f"{name}<{right}>"
+            for name in (
+                *["count_blocks", "mark_blocks", "count_threads", "count_in_argument", "start_and_add"],
+                *["same_value", "tell_other_warp"],
+            )
+            for right in ("true", "false")
+        ],
+        *[f"write_in_turn<{T}, {wait}>" for T in TYPES for wait in ("true", "false")],
+        *["read_and_write_in_warp", "largest", "sum_by_ticket", "order_of_blocks", "rounded"],
     ],
 }
 
@@ -66,15 +84,33 @@ def line_of(file, text):
     return f"{file}:{1 + next(number for number, line in enumerate(lines) if text in line)}"
 
 
-@pytest.mark.parametrize("kernel", ["write_then_read", "read_then_write"])
-def test_missing_barrier_changes_the_result_with_the_order(driver, kernel):
+@pytest.mark.parametrize(
+    ("kernel", "first", "second", "declared", "line"),
+    [
+        ("write_then_read", 31, 32, "float all[256]", "all[threadIdx.x] = value"),
+        ("read_then_write", 0, 1, "float all[256]", "all[threadIdx.x] = 2 * other"),
+    ],
+)
+def test_missing_barrier_is_a_race(driver, kernel, first, second, declared, line):
     message = fault_of(driver, f"{kernel}<false>", [numbers(64)])
+    threads = (
+        f"thread ({first}, 0, 0) reads and thread ({second}, 0, 0) writes shared array all of barriers.cu:"
+    )
+    assert threads in message
+    assert "without a barrier between" in message
+    assert message.endswith("at " + line_of("barriers.cu", line))
+
+
+def test_missing_barrier_changes_the_result_with_the_order(sanitizing):
+    """Where no races are looked for."""
+    message = fault_of(sanitizing, "write_then_read<false>", [numbers(64)])
     assert "the result depends on the order of threads" in message
     assert "argument 0, element 0" in message
 
 
-def test_missing_warp_barrier_changes_the_result_with_the_order(driver):
-    assert "depends on the order" in fault_of(driver, "exchange_in_warp<false>", [numbers(32)], block=(32,))
+def test_missing_warp_barrier_is_a_race(driver):
+    message = fault_of(driver, "exchange_in_warp<false>", [numbers(32)], block=(32,))
+    assert "thread (0, 0, 0) reads and thread (1, 0, 0) writes shared array all" in message
 
 
 def test_barrier_after_write_is_accepted(driver):
@@ -105,7 +141,7 @@ def test_barrier_in_a_divergent_branch_is_a_fault(driver):
 @pytest.mark.parametrize("wait", [0, 1])
 def test_barrier_in_a_uniform_branch_is_accepted(driver, wait):
     x = numbers(64)
-    driver.launch("uniform_branch", (2,), (64,), [x, np.int32(wait)])
+    driver.launch("uniform_branch", (1,), (64,), [x, np.int32(wait)])
     np.testing.assert_array_equal(x, 1)
 
 
@@ -234,7 +270,7 @@ def test_sanitizer_accepts_kernels_without_fault(sanitizing):
 
 def test_write_to_an_input_is_a_fault(driver):
     message = fault_of(driver, "write_input", [numbers(64)])
-    assert "wrote to its input, argument 0, at element 0 by block (0, 0, 0), thread (0, 0, 0)" in message
+    assert "wrote to its input, argument 0, element 0 by block (0, 0, 0), thread (0, 0, 0)" in message
 
 
 def test_uninitialised_shared_memory_changes_the_result(driver):
@@ -303,14 +339,136 @@ def test_whole_sum_in_any_order_is_accepted(driver):
 
 
 def test_result_that_depends_on_the_order_of_blocks_is_a_fault(driver):
-    message = fault_of(driver, "last_block_wins", [np.zeros(1, np.int32)], grid=(4,))
-    assert "is 3 in ascending order and 0 in descending order" in message
+    message = fault_of(driver, "order_of_blocks", [np.zeros(1, np.int32), np.zeros(4, np.int32)], grid=(4,))
+    assert "argument 1, element 0 is 0 in ascending order and 3 in descending order" in message
 
 
 def test_ticket_of_the_last_block_is_accepted(driver):
     tickets, blocks = np.zeros(1, np.int32), np.zeros(1, np.int32)
     driver.launch("last_ticket", (2, 3), (64,), [tickets, blocks])
     assert tickets[0] == 6
+
+
+def test_two_blocks_that_add_without_an_atomic_are_a_fault(driver):
+    message = fault_of(
+        driver, "count_blocks<false>", [numbers(3, np.int32), np.zeros(2, np.int32)], grid=(3, 2)
+    )
+    assert "block (0, 0, 0) and block (1, 0, 0) both write argument 1, element 1 without an atomic" in message
+    assert message.endswith("at " + line_of("races.cu", "counts[1] +="))
+
+
+def test_block_is_named_in_each_dimension(driver):
+    message = fault_of(driver, "mark_blocks<false>", [np.zeros(1, np.int8)], grid=(1, 3, 2))
+    assert "block (0, 0, 0) and block (0, 1, 0) both write argument 0, element 0" in message
+
+
+def test_two_blocks_that_add_by_atomics_are_accepted(driver):
+    counts = np.zeros(2, np.int32)
+    driver.launch("count_blocks<true>", (3, 2), (64,), [numbers(3, np.int32), counts])
+    np.testing.assert_array_equal(counts, [0, 12])
+
+
+def test_two_blocks_that_write_the_same_value_are_a_fault(driver):
+    assert "both write argument 0" in fault_of(driver, "mark_blocks<false>", [np.ones(1, np.int8)], grid=(2,))
+
+
+def test_blocks_that_write_neighbours_are_accepted(driver):
+    marks = np.zeros(3, np.int8)
+    driver.launch("mark_blocks<true>", (3,), (64,), [marks])
+    assert marks.all()
+
+
+@pytest.mark.parametrize(
+    ("kernel", "place", "line"),
+    [
+        ("count_threads", "shared array found of races.cu:17", "else found +="),
+        ("count_in_argument", "argument 1, element 0", "else *count +="),
+    ],
+)
+def test_threads_that_add_without_an_atomic_are_a_fault(driver, kernel, place, line):
+    message = fault_of(driver, f"{kernel}<false>", [numbers(64, np.int32), np.zeros(1, np.int32)])
+    assert f"thread (0, 0, 0) writes and thread (1, 0, 0) reads {place} without a barrier between" in message
+    assert message.endswith("at " + line_of("races.cu", line))
+
+
+@pytest.mark.parametrize("kernel", ["count_threads", "count_in_argument"])
+def test_threads_that_add_by_atomics_are_accepted(driver, kernel):
+    count = np.zeros(1, np.int32)
+    driver.launch(f"{kernel}<true>", (1,), (64,), [numbers(64, np.int32), count])
+    assert count[0] == 32
+
+
+def test_atomic_beside_a_plain_write_is_a_fault(driver):
+    message = fault_of(driver, "start_and_add<false>", [numbers(64, np.int32), np.zeros(1, np.int32)])
+    assert (
+        "thread (0, 0, 0) writes and thread (1, 0, 0) updates by an atomic shared array found of" in message
+    )
+    assert line_of("races.cu", "atomicAdd(&found, x[threadIdx.x]);") in message
+
+
+def test_atomic_after_a_plain_write_and_a_barrier_is_accepted(driver):
+    count = np.zeros(1, np.int32)
+    driver.launch("start_and_add<true>", (1,), (64,), [numbers(64, np.int32), count])
+    assert count[0] == 64 * 65 / 2
+
+
+@pytest.mark.parametrize(("name", "size"), TYPES.items())
+def test_writes_of_every_size_are_watched(driver, name, size):
+    message = fault_of(driver, f"write_in_turn<{name}, false>", [np.zeros(size, np.int8)])
+    assert "thread (0, 0, 0) and thread (1, 0, 0) both write argument 0, element 0 without" in message
+    driver.launch(f"write_in_turn<{name}, true>", (1,), (64,), [np.zeros(size, np.int8)])
+
+
+def test_race_that_changes_no_value_is_a_fault(driver):
+    ones, y = np.ones(64, np.int32), np.zeros(64, np.int32)
+    assert "reads and thread" in fault_of(driver, "same_value<false>", [ones, y])
+    driver.launch("same_value<true>", (1,), (64,), [ones, y])
+    assert y.all()
+
+
+def test_warp_barrier_orders_no_other_warp(driver):
+    y = np.zeros(1, np.int32)
+    message = fault_of(driver, "tell_other_warp<false>", [y])
+    assert "thread (0, 0, 0) writes and thread (32, 0, 0) reads shared array told" in message
+    driver.launch("tell_other_warp<true>", (1,), (64,), [y])
+    assert y[0] == 7
+
+
+def test_warp_barriers_order_each_lane_before_the_last(driver):
+    y = np.zeros(32, np.int32)
+    driver.launch("read_and_write_in_warp", (1,), (32,), [numbers(2, np.int32), y])
+    np.testing.assert_array_equal(y, 3)
+
+
+def test_compare_and_swap_by_all_is_accepted(driver):
+    most = np.zeros(1, np.int32)
+    driver.launch("largest", (1,), (64,), [numbers(64, np.int32), most])
+    assert most[0] == 64
+
+
+def test_sum_of_the_last_block_is_accepted(driver):
+    total, tickets = np.zeros(1, np.int32), np.zeros(1, np.uint32)
+    driver.launch("sum_by_ticket", (5,), (64,), [numbers(5, np.int32), np.zeros(5, np.int32), total, tickets])
+    assert (total[0], tickets[0]) == (15, 0)
+
+
+def test_launches_do_not_race_with_each_other(driver):
+    marks = np.zeros(3, np.int8)
+    for _ in range(3):
+        driver.launch("mark_blocks<true>", (3,), (64,), [marks])
+        driver.launch("mark_blocks<true>", (2,), (64,), [marks[1:]])
+
+
+def test_products_and_sums_are_rounded_one_by_one(driver):
+    single, twofold = np.ones(4, np.float32), np.ones(4)
+    driver.launch("rounded", (1,), (1,), [np.float32(1 + 2**-12), np.float64(1 + 2**-27), single, twofold])
+    np.testing.assert_array_equal(single, [0, 0, 2.0**-24, 2.0**-24])
+    np.testing.assert_array_equal(twofold, [0, 0, 2.0**-54, 2.0**-54])
+
+
+def test_missing_compiler_is_named(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert compiler.__wrapped__() is None
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import mpmath
 import numpy as np
 import pytest
 from cuda_host.mutate import FAULTS
-from host_device import SMALL, host_backend
+from host_device import SMALL, host_backend, shim
+from one_op import outcome, program_of
 from oracle import SIGMA
 from references import ATTRIBUTES, each
 from test_parity import complete, letters_of
@@ -21,8 +22,9 @@ from gpunn.activations import OWN as ACTIVATIONS
 from gpunn.backends.cuda import lower
 from gpunn.backends.cuda.catalogue import REAL, TEMPLATES, kernel
 from gpunn.backends.cuda.generated import Generated
-from gpunn.backends.cuda.lower import LOWER, PRODUCTS, Launch, Limits, Lowering, Product
-from gpunn.ops import HYPER, OWN, fill, rule
+from gpunn.backends.cuda.lower import LOWER, PRODUCTS, Launch, Limits, Lowering, Product, Scratch
+from gpunn.backends.host import aligned
+from gpunn.ops import HYPER, OWN, rule
 from gpunn.philox import keep, threshold
 from gpunn.program import Program
 from gpunn.slots import Role
@@ -35,20 +37,7 @@ TOLERANCE = {"float32": 1e-6, "float64": 1e-14}
 
 @pytest.fixture
 def device():
-    return host_backend().device
-
-
-def program_of(name, sizes, dtype="float32", absent=(), **attrs):
-    """A program of one op."""
-    program, entry = Program(dtype), rule(name)
-    slots = {}
-    for operand in (*entry.inputs, *entry.outputs):
-        if operand.name not in absent:
-            kind = {None: dtype, "any": dtype, "=X": dtype}.get(operand.dtype, operand.dtype)
-            slots[operand.name] = program.slot(operand.name, fill(operand, sizes, name), Role.INPUT, kind)
-    outs = {o.name: slots[o.name] for o in entry.outputs if o.name in slots}
-    program.emit(name, [slots.get(o.name) for o in entry.inputs], outs, **attrs)
-    return program
+    return shim()
 
 
 def optional(name):
@@ -77,7 +66,7 @@ def test_the_catalogue_holds_every_source():
 
 
 def test_every_op_is_lowered():
-    assert LOWER.keys() == OWN
+    assert {name for name in LOWER if "+" not in name} == OWN
 
 
 @pytest.mark.parametrize("name", sorted(OWN))
@@ -87,6 +76,10 @@ def test_only_the_ops_listed_as_products_are_products(name):
 
 def test_every_kernel_is_launched_by_an_op():
     everything = [steps_of(name, absent=absent) for name in OWN for absent in ((), optional(name))]
+    net = gpunn.Sequential([gpunn.Dense(2, activation="tanh")], input_shape=3, seed=0)
+    fused = net.program(loss="quadratic")
+    fused = fused.fuse(lower.patterns_for(fused))
+    everything += [Lowering(fused).steps(op) for op in fused.ops]
     launched = {step.kernel.expression for steps in everything for step in steps if isinstance(step, Launch)}
     names = {name for templates in TEMPLATES.values() for name in templates}
     assert {expression.partition("<")[0] for expression in launched} == names
@@ -134,6 +127,32 @@ def test_an_activation_from_outside_is_generated():
         del gpunn.activations.ACTIVATIONS["cube"]
 
 
+def test_the_limits_are_those_of_a_gpu():
+    limits = Limits()
+    assert limits.threads % lower.WARP == 0
+    assert limits.threads <= 1024
+    assert limits.partial <= limits.blocks < 2**16  # What a grid may have in its second dimension.
+
+
+@pytest.mark.parametrize("name", ["softmax", "linear_grad_bias", "moments", "sgd"])
+def test_a_matrix_of_too_many_rows_for_a_kernel_is_refused(name):
+    sizes = {"B": 2**31, "N": 1, "P": 2**40, "H": len(HYPER)}
+    program = program_of(name, sizes, **ATTRIBUTES.get(name, [{}])[0])
+    if name == "sgd":
+        assert Lowering(program).steps(program.ops[0])
+    else:
+        with pytest.raises(gpunn.ProgramError, match="2147483648 rows and 1 columns"):
+            Lowering(program).steps(program.ops[0])
+
+
+@pytest.mark.parametrize("file", [*TEMPLATES, "block.cuh", "rows.cuh"])
+def test_the_place_of_a_row_is_a_number_of_64_bits(file):
+    """No test can afford the memory in which 32 bits would not do."""
+    products = re.findall(r"(\S+) \* (?:columns|count)\b", kernels.source(file))
+    wide = {"long>(r)", "long>(blockIdx.y)", "labels[r]", "r]", "r"}
+    assert set(products) <= wide | {"sums[2", "sums[3"}
+
+
 @pytest.mark.parametrize("name", sorted(OWN - set(PRODUCTS)))
 def test_no_launch_is_larger_than_its_limits(name):
     limits = Limits(threads=128, blocks=8, partial=4)
@@ -147,7 +166,7 @@ def test_no_launch_is_larger_than_its_limits(name):
 
 def shifted(values, shift):
     """The values in memory that begins ``shift`` elements after a multiple of 256 bytes."""
-    room = host_backend().zeros((values.size + shift,), str(values.dtype))
+    room = aligned((values.size + shift) * values.itemsize).view(values.dtype)
     window = room[shift:].reshape(values.shape)
     window[...] = values
     return window
@@ -250,32 +269,47 @@ def test_rows_of_any_length_and_dtype_are_gathered(device, columns, dtype, shift
 @pytest.mark.parametrize("rows", [1, 9, 64, 2000])
 def test_columns_are_summed_in_stretches_of_rows(device, rows, columns, shift, accumulate):
     delta = shifted(np.random.default_rng(rows).standard_normal((rows, columns)), shift)
-    program = Program("float64")
-    program.slot("delta", delta.shape, Role.INPUT)
-    program.slot("grad", (columns,), Role.INPUT)
-    program.emit("linear_grad_bias", ("delta",), {"grad_b": "grad"}, accumulate=accumulate)
-    program.pin("delta", "grad")
-    runner = host_backend().load(program, memory := {}, fused=False)
-    memory["delta"] = runner._roots["delta"] = delta
-    runner._rebind([0])
-    runner.write("grad", 1.0)
-    runner.step_op(0)
-    np.testing.assert_allclose(runner.read("grad"), delta.sum(axis=0) + accumulate, rtol=1e-12, atol=1e-12)
+    grad = shifted(np.ones(columns), 0)
+    program = program_of("linear_grad_bias", {"B": rows, "N": columns}, "float64", accumulate=accumulate)
+    room = {}
+    for step in Lowering(program, SMALL).steps(program.ops[0]):
+        given = [
+            {"delta": delta, "grad_b": grad}.get(word) if isinstance(word, str)
+            else room.setdefault(word, aligned(word.nbytes)) if isinstance(word, Scratch)
+            else word
+            for word in step.arguments
+        ]  # fmt: skip
+        device.launch(step.kernel, step.grid, step.block, given)
+    np.testing.assert_allclose(grad, delta.sum(axis=0) + accumulate, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("columns", [3, 40])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_step_down_the_gradient_of_a_bias_is_one_pass(device, columns, dtype):
+    delta, bias = np.linspace(-1, 1, 9 * columns).reshape(9, columns).astype(dtype), np.ones(columns, dtype)
+    words = np.zeros(len(HYPER))
+    words[HYPER["lr"]] = 0.25
+    sizes = (np.int32(9), np.int32(columns), np.int32(False))
+    device.launch(kernel("column_sums", REAL[dtype]), (2,), (32, 8), (delta, bias, *sizes, words))
+    np.testing.assert_allclose(bias, 1 - 0.25 * delta.astype(float).sum(axis=0), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("terms", "keep"), [((), 1.0), (("l2",), 1 - 0.1 * 0.03), (("l2", "decay"), 1 - 0.1 * (0.03 + 0.05))]
+)
+def test_an_update_folded_into_a_product_is_two_numbers(device, terms, keep):
+    words, rates = np.zeros(len(HYPER)), np.zeros(2)
+    words[[HYPER["lr"], HYPER["l2"], HYPER["weight_decay"]]] = 0.1, 0.03, 0.05
+    bits = np.int32(sum(lower.TERMS[term] for term in terms))
+    device.launch(kernel("fold_rates", "double"), (1,), (1,), (words, rates, bits))
+    np.testing.assert_allclose(rates, [-0.1, keep], rtol=1e-15)
 
 
 # ------------------------------------------------------------------ what is not finite
 
 
-def run(name, values, *, sizes, dtype="float64", **attrs):
-    """Run a program of one op; what it wrote."""
-    absent = [o.name for o in rule(name).inputs if o.optional and o.name not in values]
-    program = program_of(name, {"H": len(HYPER), **sizes}, dtype, absent, **attrs)
-    program.pin(*program.slots)
-    runner = host_backend().load(program, {}, fused=False)
-    for slot, value in values.items():
-        runner.write(slot, value)
-    runner.run()
-    return {slot: runner.read(slot) for slot in program.ops[0].writes}
+def run(name, values, **described):
+    return outcome(host_backend(), name, values, **described)
 
 
 def clipped(grad, dtype):

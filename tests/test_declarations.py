@@ -11,9 +11,10 @@ import pytest
 
 import gpunn
 from gpunn.activations import ACTIVATIONS, activation
+from gpunn.backends.cuda.probe import why_not
 from gpunn.backends.numba import NumbaBackend
 from gpunn.backends.numpy import NumpyBackend
-from gpunn.device import BACKENDS, PLANNED, backend_for
+from gpunn.device import BACKENDS, backend_for
 from gpunn.initializers import INITIALIZERS, initialize
 from gpunn.layers import LAYERS, layer_from_config
 from gpunn.losses import LOSSES, loss_named
@@ -692,20 +693,75 @@ def test_no_metrics_are_no_metrics(names):
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("cpu", NumbaBackend), ("auto", NumbaBackend), ("numba", NumbaBackend), ("numpy", NumpyBackend)],
+    [("cpu", NumbaBackend), ("numba", NumbaBackend), ("numpy", NumpyBackend)],
 )
 def test_a_name_means_one_backend_and_there_is_one_of_it(name, kind):
     assert type(backend_for(name)) is kind
     assert backend_for(name) is backend_for(name)
 
 
-@pytest.mark.parametrize("name", [*PLANNED, "cuda:0", "cuda:1", "cuda:12"])
-def test_a_device_that_cannot_be_had_says_why_and_what_to_do(name):
+@pytest.fixture
+def no_gpu(monkeypatch):
+    """A machine without a driver."""
+    monkeypatch.setattr("gpunn.device.why_not", lambda number=0: why_not(number, driver=lambda: None))
+    monkeypatch.setattr("gpunn.device._LOADED", {})
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:0", "cuda:1", "cuda:12"])
+def test_a_device_that_cannot_be_had_says_why_and_what_to_do(no_gpu, name):
     with pytest.raises(gpunn.DeviceError) as caught:
         backend_for(name)
-    cause = PLANNED[name.split(":")[0]]
-    assert str(caught.value) == f"device {name!r} cannot be used: {cause}"
-    assert "use device='cpu'" in cause
+    assert str(caught.value) == (
+        f"device {name!r} cannot be used: no NVIDIA driver was found (libcuda.so.1): install one, or use "
+        "device='cpu'"
+    )
+
+
+def test_auto_is_the_cpu_where_there_is_no_gpu(no_gpu):
+    assert type(backend_for("auto")) is NumbaBackend
+
+
+@pytest.mark.parametrize(("name", "kind"), [("cpu", "numba"), ("numpy", "numpy"), ("numba", "numba")])
+def test_a_precision_of_tensor_cores_is_not_for_a_cpu(name, kind):
+    with pytest.raises(gpunn.ArgumentError, match="precision 'tf32' is a GPU's"):
+        backend_for(name, "tf32")
+
+
+def test_an_unknown_precision_is_answered_with_the_nearest():
+    with pytest.raises(gpunn.UnknownNameError, match="unknown precision 'tf23': did you mean 'tf32'"):
+        backend_for("cpu", "tf23")
+
+
+class Driver:
+    """NVIDIA's driver library, on a machine with so many GPUs."""
+
+    def __init__(self, count, code=0):
+        self.count, self.code = count, code
+
+    def cuInit(self, flags):
+        return self.code
+
+    def cuDeviceGetCount(self, count):
+        count._obj.value = self.count
+        return 0
+
+
+@pytest.mark.parametrize(
+    ("driver", "number", "installed", "words"),
+    [
+        (None, 0, True, "no NVIDIA driver was found"),
+        (Driver(1, 100), 0, True, "the NVIDIA driver does not start (cuInit gives 100)"),
+        (Driver(0), 0, True, "the NVIDIA driver sees no GPU"),
+        (Driver(2), 2, True, "there is no GPU 2: this machine has cuda:0, cuda:1"),
+        (Driver(1), 0, None, "CuPy and nvmath-python are not installed: pip install gpunn[cuda13]"),
+    ],
+)
+def test_what_a_gpu_lacks_is_named_with_what_to_do(driver, number, installed, words):
+    assert why_not(number, driver=lambda: driver, installed=lambda name: installed).startswith(words)
+
+
+def test_a_gpu_with_all_that_it_needs_lacks_nothing():
+    assert why_not(1, driver=lambda: Driver(2), installed=lambda name: True) is None
 
 
 @pytest.mark.parametrize(
@@ -752,12 +808,12 @@ def test_what_is_no_device_is_answered_with_those_there_are(name):
     assert str(caught.value).endswith("Known: auto, cpu, cuda, numba, numpy")
 
 
-def test_the_list_of_devices_says_which_work_and_why_the_others_do_not():
+def test_the_list_of_devices_says_which_work_and_why_the_others_do_not(no_gpu):
     found = {status.name: status for status in gpunn.devices()}
-    assert found.keys() == {*BACKENDS, *PLANNED}
-    assert {name for name, status in found.items() if status.works} == set(BACKENDS)
+    assert found.keys() == set(BACKENDS)
+    assert {name for name, status in found.items() if status.works} == {"numba", "numpy"}
     assert f"NumPy {np.__version__}" in found["numpy"].detail
-    assert str(found["cuda"]).startswith("cuda   no     this version of gpunn has no CUDA backend yet")
+    assert str(found["cuda"]).startswith("cuda   no     no NVIDIA driver was found")
 
 
 # ------------------------------------------------------------------ the declaration of a network

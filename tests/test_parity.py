@@ -11,7 +11,7 @@ from zlib import crc32
 import numpy as np
 import pytest
 from devices import DEVICES, there
-from host_device import host_backend, simulated_backend
+from host_device import host_backend, shim, simulated_backend
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from references import ATTRIBUTES, EPSILON, REFERENCES, SUMS, each
@@ -19,6 +19,7 @@ from references import ATTRIBUTES, EPSILON, REFERENCES, SUMS, each
 import gpunn
 from gpunn.activations import ACTIVATIONS
 from gpunn.backends.cuda.generated import Generated
+from gpunn.backends.cuda.lower import Limits
 from gpunn.device import backend_for
 from gpunn.losses import loss_named
 from gpunn.metrics import metrics_named
@@ -194,16 +195,29 @@ def test_an_op_computes_its_formula(backend, name, attrs, present, sizes, dtype)
 @pytest.mark.cuda_host
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
+    ("name", "attrs", "present", "sizes"), [case for case in SIZED_CASES if case.id.endswith("=1025")]
+)
+def test_a_cuda_kernel_computes_its_formula_with_as_many_threads_as_on_a_gpu(
+    name, attrs, present, sizes, dtype
+):
+    backend = host_backend(limits=Limits())
+    written, expected, scale, _, _ = run_op(backend, name, attrs, present, sizes, dtype, seed=3)
+    assert_close(written, expected, scale, dtype)
+
+
+@pytest.mark.cuda_host
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
     ("name", "attrs", "present", "sizes"), [case for case in SIZED_CASES if case.values[0] in GENERATED]
 )
 def test_a_generated_kernel_computes_the_formula_of_its_op(monkeypatch, name, attrs, present, sizes, dtype):
     """In Numba's simulator."""
     monkeypatch.setenv("GPUNN_CUDA_KERNELS", "numba")
     backend = simulated_backend()
-    backend.device.launched.clear()
+    shim().launched.clear()
     written, expected, scale, _, _ = run_op(backend, name, attrs, present, sizes, dtype, seed=1)
     assert_close(written, expected, scale, dtype)
-    assert backend.device.launched == [Generated(name, attrs["sigma"], dtype)]
+    assert shim().launched == [Generated(name, attrs["sigma"], dtype)]
 
 
 @pytest.mark.parametrize(("name", "attrs", "present"), CASES)

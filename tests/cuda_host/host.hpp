@@ -57,6 +57,7 @@ enum class Exchange { sync, shuffle, ballot };
 void barrier(const char* file, int line);
 u64 warp(const char* operation, Exchange, const char* file, int line, unsigned mask, u64 value, int source);
 int lane();
+void note_atomic(const void* address, size_t size, void* caller);
 [[noreturn]] void fault(const char* format, ...);
 
 // Memory with a guard zone on each side.
@@ -210,11 +211,13 @@ inline void __threadfence_block() {}
 inline void __threadfence_system() {}
 [[noreturn]] inline void __trap() { cuda_host::fault("called __trap()"); }
 
-// Threads take turns only where they wait, so a plain update is atomic.
+// Threads take turns only where they wait, so a plain update is atomic. It is noted as one, and not as the read and
+// the write that -fsanitize=thread would note.
+#define CUDA_HOST_ATOMIC_FUNCTION template <typename T> __attribute__((noinline, no_sanitize_thread))
 #define CUDA_HOST_ATOMIC(name, update, ...)                                                               \
-    template <typename T>                                                                                 \
-    T name(T* address, typename cuda_host::Same<T>::type value) {                                         \
+    CUDA_HOST_ATOMIC_FUNCTION T name(T* address, typename cuda_host::Same<T>::type value) {               \
         static_assert(cuda_host::one_of<T, __VA_ARGS__>, "CUDA has no " #name " for this type");          \
+        cuda_host::note_atomic(address, sizeof(T), __builtin_return_address(0));                          \
         T old = *address;                                                                                 \
         *address = update;                                                                                \
         return old;                                                                                       \
@@ -228,14 +231,16 @@ CUDA_HOST_ATOMIC(atomicAnd, old & value, int, unsigned, unsigned long long)
 CUDA_HOST_ATOMIC(atomicOr, old | value, int, unsigned, unsigned long long)
 CUDA_HOST_ATOMIC(atomicXor, old ^ value, int, unsigned, unsigned long long)
 CUDA_HOST_ATOMIC(atomicInc, old >= value ? 0 : old + 1, unsigned)
-#undef CUDA_HOST_ATOMIC
-template <typename T>
-T atomicCAS(T* address, typename cuda_host::Same<T>::type expected, typename cuda_host::Same<T>::type value) {
+CUDA_HOST_ATOMIC_FUNCTION T atomicCAS(T* address, typename cuda_host::Same<T>::type expected,
+                                      typename cuda_host::Same<T>::type value) {
     static_assert(cuda_host::one_of<T, int, unsigned, unsigned long long, unsigned short>);
+    cuda_host::note_atomic(address, sizeof(T), __builtin_return_address(0));
     T old = *address;
     if (old == expected) *address = value;
     return old;
 }
+#undef CUDA_HOST_ATOMIC
+#undef CUDA_HOST_ATOMIC_FUNCTION
 
 template <typename T>
 T __ldg(const T* address) { return *address; }

@@ -204,6 +204,7 @@ struct Group {
 
 struct Warp {
     unsigned existing = 0;
+    unsigned step = 0;            // counts the times its lanes have met
     std::vector<unsigned> lanes;  // in the order of this run
     std::vector<Group> groups;
 };
@@ -212,6 +213,34 @@ struct Watch {
     const char* address = nullptr;
     char expected;
     std::string found;
+};
+
+// Who touched a byte. A phase is what a block does between two barriers, a step what a warp does between two times
+// that its lanes meet: accesses of one step, or of two warps in one phase, have no order.
+struct Access {
+    uint32_t phase;
+    uint32_t step : 19, thread : 10;
+    uint32_t lanes : 1, warps : 1;  // other lanes did the same in this step, other warps in this phase
+};
+
+struct Cell {
+    Access read, written, updated;  // updated: by an atomic
+};
+
+// Memory in which threads can meet: the buffer of arguments, or a shared array.
+struct Region {
+    const char* start;
+    size_t size;
+    Cell* cells;  // one for each byte
+    const SharedSlot* slot;
+    size_t buffer;
+};
+
+struct Races {
+    bool recording = false, late = false;
+    uint32_t phase = 0;              // goes up over all blocks and launches, so that cells need no cleaning
+    std::vector<uint32_t> blocks{};  // the first phase of each block of this launch
+    std::vector<Region> buffers{}, arrays{};
 };
 
 const char* const ORDERS[] = {"ascending", "descending", "shuffled"};
@@ -228,6 +257,7 @@ u64 blocks_started;
 bool in_kernel;
 int run_number;
 Watch watch;
+Races races;
 
 bool same_place(const char* file, int line, const char* other_file, int other_line) {
     return line == other_line && (file == other_file || !strcmp(file, other_file));
@@ -330,6 +360,7 @@ void barrier(const char* file, int line) {
               doing(*first).c_str());
     if (at_barrier == threads.size()) {
         at_barrier = 0;
+        races.phase++;
         for (Thread& thread : threads) thread.state = State::ready;
         ready.assign(order.rbegin(), order.rend());
     }
@@ -360,6 +391,7 @@ u64 warp(const char* operation, Exchange exchange, const char* file, int line, u
     unsigned members = mask & warp.existing;
     if (group->arrived == members) {
         warp.groups.erase(group);
+        warp.step++;
         u64 votes = 0;
         for (unsigned lane : warp.lanes)
             if (members >> lane & 1) votes |= (threads[first + lane].value & 1) << lane;
@@ -376,8 +408,126 @@ u64 warp(const char* operation, Exchange exchange, const char* file, int line, u
     return self.result;
 }
 
+// ---- Races
+
+// In the first run every access to a region is looked at, of whatever value: -fsanitize=thread puts calls of __tsan_*
+// before them, which are functions of this file and not those of the thread sanitizer, whose threads ours are not.
+
+Cell* cells_for(size_t size) {
+    auto cells = static_cast<Cell*>(calloc(size, sizeof(Cell)));
+    if (!cells && size) fault("no memory to look for races in %zu bytes", size);
+    return cells;
+}
+
+std::string name_of(const Region& region, size_t offset);
+[[noreturn]] void stop(uint64_t address, std::string message);
+[[noreturn]] void too_late(uint64_t address);
+
+// Whether nothing orders two accesses of one block.
+bool meet(const Access& before, const Access& now) {
+    if (before.phase != now.phase) return false;
+    if (before.warps || before.thread / 32 != now.thread / 32) return true;
+    return before.step == now.step && (before.lanes || before.thread != now.thread);
+}
+
+// The access to keep of two of a kind: the later one, which also stands for what it does not come after.
+Access joined(const Access& before, Access now) {
+    if (before.phase == now.phase) {
+        now.warps = before.warps || before.thread / 32 != now.thread / 32;
+        now.lanes = before.step == now.step && (before.lanes || before.thread != now.thread);
+    }
+    return now;
+}
+
+[[noreturn]] void race_of_threads(const Access& before, const char* which, const Region& region, size_t offset,
+                                  void* caller) {
+    std::string self = named("thread", current->index), other = named("thread", threads[before.thread].index);
+    if (other == self) other = "another thread";
+    stop(reinterpret_cast<uint64_t>(caller) - 1, other + text(which, self.c_str()) + " " +
+                                                     name_of(region, offset) + " without a barrier between");
+}
+
+[[noreturn]] void race_of_blocks(const Access& before, const Region& region, size_t offset, void* caller) {
+    unsigned block = std::upper_bound(races.blocks.begin(), races.blocks.end(), before.phase) -
+                     races.blocks.begin() - 1;  // of the ascending order
+    uint3 other{block % gridDim.x, block / gridDim.x % gridDim.y, block / gridDim.x / gridDim.y};
+    stop(reinterpret_cast<uint64_t>(caller) - 1, named("block", other) + " and " + named("block", blockIdx) +
+                                                     " both write " + name_of(region, offset) +
+                                                     " without an atomic");
+}
+
+enum class Kind { read, write, atomic };
+
+void note(const void* address, size_t size, Kind kind, void* caller) {
+    if (races.late) too_late(reinterpret_cast<uint64_t>(caller) - 1);
+    if (!races.recording) return;
+    for (auto regions : {&races.arrays, &races.buffers})
+        for (const Region& region : *regions) {
+            size_t start = static_cast<const char*>(address) - region.start;
+            if (start >= region.size) continue;
+            Access now{};
+            now.phase = races.phase;
+            now.step = warps[current->number / 32].step;
+            now.thread = current->number;
+            for (size_t offset = start, end = std::min(start + size, region.size); offset < end; offset++) {
+                Cell& cell = region.cells[offset];
+                auto apart = [&](const Access& before, const char* which) {
+                    if (meet(before, now)) race_of_threads(before, which, region, offset, caller);
+                };
+                switch (kind) {
+                    case Kind::read:
+                        apart(cell.written, " writes and %s reads");
+                        apart(cell.updated, " updates by an atomic and %s reads");
+                        cell.read = joined(cell.read, now);
+                        break;
+                    case Kind::write:
+                        apart(cell.read, " reads and %s writes");
+                        apart(cell.written, " and %s both write");
+                        apart(cell.updated, " updates by an atomic and %s writes");
+                        if (!region.slot && cell.written.phase >= races.blocks.front() &&
+                            cell.written.phase < races.blocks.back())
+                            race_of_blocks(cell.written, region, offset, caller);
+                        cell.written = joined(cell.written, now);
+                        break;
+                    case Kind::atomic:
+                        apart(cell.read, " reads and %s updates by an atomic");
+                        apart(cell.written, " writes and %s updates by an atomic");
+                        cell.updated = joined(cell.updated, now);
+                }
+            }
+            return;
+        }
+}
+
+void note_atomic(const void* address, size_t size, void* caller) { note(address, size, Kind::atomic, caller); }
+
+#define CUDA_HOST_NOTE(name, size, kind) \
+    extern "C" void __tsan_##name(void* address) { note(address, size, Kind::kind, __builtin_return_address(0)); }
+#define CUDA_HOST_NOTE_SIZE(size)                          \
+    CUDA_HOST_NOTE(read##size, size, read)                 \
+    CUDA_HOST_NOTE(write##size, size, write)               \
+    CUDA_HOST_NOTE(unaligned_read##size, size, read)       \
+    CUDA_HOST_NOTE(unaligned_write##size, size, write)
+CUDA_HOST_NOTE_SIZE(1)
+CUDA_HOST_NOTE_SIZE(2)
+CUDA_HOST_NOTE_SIZE(4)
+CUDA_HOST_NOTE_SIZE(8)
+CUDA_HOST_NOTE_SIZE(16)
+extern "C" void __tsan_read_range(void* address, size_t size) {
+    note(address, size, Kind::read, __builtin_return_address(0));
+}
+extern "C" void __tsan_write_range(void* address, size_t size) {
+    note(address, size, Kind::write, __builtin_return_address(0));
+}
+extern "C" void __tsan_init() {}
+extern "C" void __tsan_func_entry(void*) {}
+extern "C" void __tsan_func_exit() {}
+
 void claim(SharedSlot& slot) {
-    if (!slot.memory.block) allocate(slot.memory, slot.size, 0);
+    if (!slot.memory.block) {
+        allocate(slot.memory, slot.size, 0);
+        races.arrays.push_back({slot.memory.data, slot.size, cells_for(slot.size), &slot, 0});
+    }
     paint(slot.memory);
     slot.block = blocks_started;
     shared.push_back(&slot);
@@ -385,6 +535,7 @@ void claim(SharedSlot& slot) {
 
 void run_block() {
     blocks_started++;
+    races.blocks.push_back(++races.phase);
     shared.clear();
     ended = at_barrier = 0;
     for (Thread& thread : threads) thread.state = State::ready, thread.fiber = nullptr;
@@ -421,6 +572,7 @@ void run_grid(int run) {
         warps[number / 32].existing |= 1u << number % 32;
         warps[number / 32].lanes.push_back(number % 32);
     }
+    races.blocks.clear();
     for (unsigned block : sequence(gridDim.x * gridDim.y * gridDim.z, run)) {
         blockIdx = {block % gridDim.x, block / gridDim.x % gridDim.y, block / gridDim.x / gridDim.y};
         run_block();
@@ -505,6 +657,8 @@ void fault(const char* format, ...) {
     stop(0, buffer);
 }
 
+void too_late(uint64_t address) { stop(address, text("ran past %g s", limit)); }
+
 void on_signal(int number, siginfo_t*, void* context) {
     uint64_t address = 0;
 #if defined(__x86_64__)
@@ -512,7 +666,12 @@ void on_signal(int number, siginfo_t*, void* context) {
 #elif defined(__aarch64__)
     address = static_cast<ucontext_t*>(context)->uc_mcontext.pc;
 #endif
-    if (number == SIGALRM) stop(address, text("ran past %g s", limit));
+    if (number == SIGALRM) {
+        if (races.late || !in_kernel) too_late(address);
+        races.late = true;  // The next access tells the line; here it may be one of this file.
+        set_timer(0.1);
+        return;
+    }
     stop(address, text("died of SIG%s", sigabbrev_np(number)));
 }
 
@@ -585,6 +744,32 @@ struct Job {
         return found;
     }
 
+    std::string element_at(size_t buffer, size_t offset) const {
+        unsigned number = reaching(buffer, long(offset));
+        size_t inside = offset - arguments[number].value;
+        return text("argument %u, element %zu", number, inside / instance->parameters[number].size);
+    }
+
+    void look_for_races() {
+        static Cell* cells;  // they stay: those of launches before hold lower phases
+        static size_t capacity;
+        size_t size = 0;
+        for (const Buffer& buffer : buffers) size += buffer.writable ? buffer.memory.size : 0;
+        if (size > capacity) {
+            free(cells);
+            cells = cells_for(capacity = size);
+        }
+        Cell* next = cells;
+        races.buffers.clear();
+        for (size_t i = 0; i < buffers.size(); i++) {
+            const Guarded& memory = buffers[i].memory;
+            if (!buffers[i].writable) continue;
+            races.buffers.push_back({memory.data, memory.size, next, nullptr, i});
+            next += memory.size;
+        }
+        races.recording = true;
+    }
+
     void restore() {
         for (Buffer& buffer : buffers) {
             paint(buffer.memory);
@@ -617,9 +802,7 @@ struct Job {
             }
             if (!buffer.writable && memory.size && memcmp(memory.data, buffer.input.data(), memory.size)) {
                 size_t offset = differs(memory.data, buffer.input.data(), memory.size);
-                unsigned number = reaching(i, offset);
-                fault("wrote to its input, argument %u, at element %zu%s", number,
-                      (offset - arguments[number].value) / instance->parameters[number].size,
+                fault("wrote to its input, %s%s", element_at(i, offset).c_str(),
                       culprit(memory.data + offset, buffer.input[offset], run).c_str());
             }
         }
@@ -657,7 +840,9 @@ struct Job {
         for (int run = 0; run < 3; run++) {
             poison = POISONS[run];
             restore();
+            if (run == 0) look_for_races();
             run_grid(run);
+            races.recording = false;
             check(run);
             if (run) compare(run);
             else
@@ -667,6 +852,13 @@ struct Job {
         }
     }
 };
+
+const Job* running_job;
+
+std::string name_of(const Region& region, size_t offset) {
+    if (!region.slot) return running_job->element_at(region.buffer, offset);
+    return text("shared array %s of %s:%d", region.slot->name, region.slot->file, region.slot->line);
+}
 
 void serve() {
     Header header;
@@ -683,6 +875,7 @@ void serve() {
         read_all(job.buffers[i].input.data(), shapes[i].size);
     }
     instance = &instances[header.instance];
+    running_job = &job;
     std::string problem = mismatch(job.arguments);
     if (problem.empty()) {
         gridDim = {header.grid[0], header.grid[1], header.grid[2]};
@@ -704,6 +897,7 @@ void serve() {
         }
         for (uint64_t& value : job.values) job.slots.push_back(&value);
         arguments = job.slots.data();
+        races.late = false;
         set_timer(limit);
         job.run();
         set_timer(0);

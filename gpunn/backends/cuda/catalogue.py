@@ -55,6 +55,7 @@ TEMPLATES: dict[str, dict[str, tuple[tuple[str, ...], ...]]] = {
     },
     "updates.cu": {
         "sgd": (T,),
+        "fold_rates": (T,),
         "momentum": (T, FLAG),
         "adam": (T,),
         "adaptive": (T, FLAG),

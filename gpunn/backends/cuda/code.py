@@ -8,6 +8,7 @@ edited header or another toolkit never meets old code.
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import struct
 import sys
@@ -75,12 +76,20 @@ class Code:
     sources : folder, optional
         Where the sources are; gpunn's own unless given.
 
+    Attributes
+    ----------
+    version : tuple
+        NVRTC's version: major, minor, and of a library that pip installed the whole, ``13, 0, "13.0.88"``.
+        One that a toolkit brought tells only the first two: after a patch release in its place, remove
+        ``folder``.
+
     Raises ``DeviceError`` where CuPy or its NVRTC is missing, or does not know the architecture.
     """
 
     def __init__(self, arch: str, folder: Path | None = None, *, sources: Traversable | None = None) -> None:
         self.arch = arch
-        self._nvrtc, self._version = _compiler(arch)
+        self._nvrtc, numbers = _compiler(arch)
+        self.version: tuple[int | str, ...] = (*numbers, *_builds())
         self._sources = sources
         self._folder = folder
         self._homeless = False
@@ -117,7 +126,7 @@ class Code:
 
     def _found(self, kernel: Kernel) -> Compiled:
         text = assembled(kernel.file, self._sources)
-        made_from = (text, kernel.expression, OPTIONS, self.arch, self._version)
+        made_from = (text, kernel.expression, OPTIONS, self.arch, self.version)
         key = hashlib.sha256(repr(made_from).encode())
         path = self.folder / f"{key.hexdigest()}.cubin" if self.folder else None
         if path and (kept := _read(path, key.digest())):
@@ -178,6 +187,20 @@ def _compiler(arch: str) -> tuple[Any, tuple[int, int]]:
             f"only for {', '.join(names)}: install a CuPy for another CUDA"
         )
     return nvrtc, tuple(version)
+
+
+def _builds() -> list[str]:
+    """The whole versions of the distributions that bring NVRTC: the library tells only half of its own.
+
+    Not the time of the library's file: that is another in each environment, with the same compiler.
+    """
+    found = []
+    for name in ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12"):
+        try:
+            found.append(importlib.metadata.version(name))
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
 
 
 def _unusable(cause: object) -> DeviceError:

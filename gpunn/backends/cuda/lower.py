@@ -9,22 +9,37 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ...activations import OWN
-from ...errors import unknown_name
+from ...errors import ProgramError, unknown_name
+from ...fusion import Pattern
 from ...philox import threshold
 from ...program import Program
 from ...slots import Op
 from .catalogue import REAL, Kernel, kernel
+from .cublaslt import Matmul
 from .generated import Generated
 
-__all__ = ["LOWER", "PRODUCTS", "Launch", "Limits", "Lowering", "Product", "Scratch"]
+__all__ = [
+    "LOWER",
+    "PRODUCTS",
+    "Launch",
+    "Limits",
+    "Lowering",
+    "Product",
+    "Rates",
+    "Scratch",
+    "patterns_for",
+]
 
 #: Threads of a warp; blocks are whole warps.
 WARP = 32
+
+#: Rows or columns of a matrix, at most.
+LARGEST = 2**31 - 2**23
 
 #: Threads that share a column in column_sums, as in sums.cu.
 DOWN = 8
@@ -62,8 +77,15 @@ class Scratch:
     nbytes: int
 
 
+@dataclass(frozen=True)
+class Rates:
+    """The two numbers α and β of a product that an update is folded into, of a dtype; all such share them."""
+
+    dtype: str
+
+
 #: A slot's name, room, a number of C's type, or an operand that is absent.
-Argument = str | Scratch | np.generic | None
+Argument = str | Scratch | Rates | np.generic | None
 
 
 @dataclass(frozen=True)
@@ -78,17 +100,42 @@ class Launch:
 
 @dataclass(frozen=True)
 class Product:
-    """out = left right, or out += left right, of row-major matrices, each perhaps transposed."""
+    """A matrix product of slots.
 
+    Attributes
+    ----------
+    matmul
+        Its sizes, and whether bias or ReLU follow in one.
+    left, right, out, bias
+        Slots.
+    accumulate
+        Whether it is added to what is there.
+    rates
+        Where α and β are, if they are not 1 and 0 (or 1).
+    """
+
+    matmul: Matmul
     left: str
     right: str
     out: str
-    left_transposed: bool = False
-    right_transposed: bool = False
+    bias: str | None = None
     accumulate: bool = False
+    rates: Rates | None = None
 
 
 Step = Launch | Product
+
+SIGMA = Pattern("linear", "activate")
+UPDATE = (
+    Pattern("linear_grad_weight", "sgd", split=True),
+    Pattern("linear_grad_bias", "sgd", split=True),
+)
+
+
+def patterns_for(program: Program) -> tuple[Pattern, ...]:
+    """What runs as one here; the update only where it is a scaled sum, which l1 is not."""
+    folds = all("l1" not in op.attrs.get("terms", ()) for op in program.ops if op.name == "sgd")
+    return (SIGMA, *UPDATE) if folds else (SIGMA,)
 
 
 def written_by() -> str:
@@ -100,15 +147,55 @@ def written_by() -> str:
 
 
 class Lowering:
-    """What a program's ops become."""
+    """What a program's ops become.
 
-    def __init__(self, program: Program, limits: Limits | None = None) -> None:
+    Parameters
+    ----------
+    program : Program
+        After fusion.
+    limits : Limits, optional
+        How many threads an op may use.
+    offers : callable, optional
+        Whether there is an algorithm for a product with bias or ReLU in one; none unless given.
+    precision : str
+        Of products in float32: ``"float32"`` or ``"tf32"``.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        limits: Limits | None = None,
+        offers: Callable[[Matmul], bool] = lambda product: False,
+        precision: str = "float32",
+    ) -> None:
         self.program = program
         self.limits = limits or Limits()
+        self.offers = offers
+        self.precision = precision
+        self._rated: set[str | None] = set()
 
     def steps(self, op: Op) -> list[Step]:
-        """What an op becomes: nothing where it has no elements to write."""
-        return LOWER[op.name](self, op)
+        """What an op becomes."""
+        if op.name not in LOWER:
+            raise ProgramError(f"{op.label or op.name}: the cuda backend has no kernel for op {op.name!r}")
+        found = LOWER[op.name](self, op)
+        self._rated -= op.writes
+        return found
+
+    def rates(self, update: Op, dtype: str) -> tuple[Rates, list[Step]]:
+        """α = −lr and β of an update that is folded into a product, and what has to find them first."""
+        rates, words = Rates(dtype), update.ins[1]
+        if words in self._rated:
+            return rates, []
+        self._rated.add(words)
+        terms = np.int32(sum(TERMS[term] for term in update.attrs.get("terms", ())))
+        made = kernel("fold_rates", REAL[dtype])
+        return rates, [single(made, (words, rates, terms))]
+
+    def product(self, op: Op, transposed: tuple[bool, bool], rows: int, columns: int, inner: int) -> Matmul:
+        """The sizes of an op's product."""
+        dtype = self.program.slots[str(op.ins[0])].dtype
+        return Matmul(rows, columns, inner, dtype, *transposed, precision=self.precision)
 
     def shape(self, slot: str | None) -> tuple[int, ...]:
         """A slot's dimensions."""
@@ -121,6 +208,15 @@ class Lowering:
     def real(self, slot: str | None) -> str:
         """A slot's dtype in CUDA C++."""
         return REAL[self.program.slots[str(slot)].dtype]
+
+    def size_of(self, rows: int, columns: int) -> tuple[np.int32, np.int32]:
+        """Rows and columns as a kernel takes them, which counts in 32 bits, to a stride beyond the last."""
+        if max(rows, columns) > LARGEST:
+            raise ProgramError(
+                f"a matrix of {rows} rows and {columns} columns is too large for a GPU kernel, which takes "
+                f"{LARGEST} of each: use smaller batches"
+            )
+        return np.int32(rows), np.int32(columns)
 
     def width(self, slot: str | None) -> int:
         """Elements of 16 bytes."""
@@ -155,7 +251,7 @@ def single(made: Kernel, arguments: Sequence[Argument]) -> Launch:
 def matrix(low: Lowering, slot: str | None) -> tuple[np.int32, np.int32]:
     """Rows and columns as a kernel takes them."""
     rows, columns = low.shape(slot)
-    return np.int32(rows), np.int32(columns)
+    return low.size_of(rows, columns)
 
 
 # ------------------------------------------------------------------ the minibatch
@@ -164,6 +260,7 @@ def matrix(low: Lowering, slot: str | None) -> tuple[np.int32, np.int32]:
 def gather(low: Lowering, op: Op) -> list[Step]:
     """Rows of the data, as bytes."""
     rows = low.shape(op.outs[0])[0]
+    low.size_of(rows, 1)
     slot = low.program.slots[str(op.outs[0])]
     nbytes = slot.nbytes // rows if rows else 0
     threads = min(low.limits.threads, -(-max(nbytes // 16, 1) // WARP) * WARP)
@@ -186,11 +283,23 @@ def by_rows(low: Lowering, op: Op) -> list[Step]:
 
 
 def linear(low: Lowering, op: Op) -> list[Step]:
-    """x Wᵀ, then + b."""
-    x, weights, bias = (str(s) for s in op.ins)
-    z = str(op.outs[0])
-    product = Product(x, weights, z, right_transposed=True)
-    return [product, biased(low, z, bias, z, "identity", keep=False)]
+    """x Wᵀ + b, and σ of it: in one where the library can, else one more pass."""
+    first, *rest = op.parts or (op,)
+    x, weights, bias = (str(s) for s in first.ins)
+    z, sigma = str(first.outs[0]), rest[0].attrs["sigma"] if rest else "identity"
+    a = str(rest[0].outs[0]) if rest else z
+    kept = bool(rest) and z in op.writes
+    out = z if kept else a
+    (rows, inner), columns = low.shape(x), low.shape(weights)[0]
+    product = Product(low.product(first, (False, True), rows, columns, inner), x, weights, out)
+    epilogue = {"identity": "bias", "relu": "relu"}.get(sigma)
+    if epilogue and not kept:
+        joined = replace(product.matmul, epilogue=epilogue)
+        if low.offers(joined):
+            return [replace(product, matmul=joined, bias=bias)]
+    if sigma in OWN and written_by() == "c++":
+        return [product, biased(low, out, bias, a, sigma, keep=kept)]
+    return [product, biased(low, out, bias, out, "identity", keep=False), *activated(low, rest[0], out)]
 
 
 def biased(low: Lowering, z: str, bias: str, a: str, sigma: str, *, keep: bool) -> Launch:
@@ -208,7 +317,12 @@ def biased(low: Lowering, z: str, bias: str, a: str, sigma: str, *, keep: bool) 
 
 
 def scalar(low: Lowering, op: Op) -> list[Step]:
-    """σ, or σ′ in place: from the table of sigma.cuh, or generated from the scalar definition."""
+    """σ, or σ′ in place."""
+    return activated(low, op, op.ins[0])
+
+
+def activated(low: Lowering, op: Op, source: str | None) -> list[Step]:
+    """σ or σ′ from the table of sigma.cuh, or generated from the scalar definition."""
     slot, sigma = op.outs[0], op.attrs["sigma"]
     n = low.size(slot)
     made: Kernel | Generated
@@ -216,7 +330,7 @@ def scalar(low: Lowering, op: Op) -> list[Step]:
         made = kernel(op.name, low.real(slot), f"sigma::{sigma}")
     else:
         made = Generated(op.name, sigma, low.program.slots[str(slot)].dtype)
-    return [low.flat(made, n, low.width(slot), (*op.ins, *op.outs, np.int64(n)))]
+    return [low.flat(made, n, low.width(slot), (source, slot, np.int64(n)))]
 
 
 def dropout(low: Lowering, op: Op) -> list[Step]:
@@ -250,34 +364,43 @@ def elementwise(low: Lowering, op: Op) -> list[Step]:
 def grad_input(low: Lowering, op: Op) -> list[Step]:
     """δ W (BP2)."""
     delta, weights = (str(s) for s in op.ins)
-    return [Product(delta, weights, str(op.outs[0]), accumulate=bool(op.attrs.get("accumulate")))]
+    (rows, inner), columns = low.shape(delta), low.shape(weights)[1]
+    matmul = low.product(op, (False, False), rows, columns, inner)
+    accumulate = bool(op.attrs.get("accumulate"))
+    return [Product(matmul, delta, weights, str(op.outs[0]), accumulate=accumulate)]
 
 
 def grad_weight(low: Lowering, op: Op) -> list[Step]:
-    """δᵀ x (BP4)."""
-    delta, x = (str(s) for s in op.ins)
-    accumulate = bool(op.attrs.get("accumulate"))
-    return [Product(delta, x, str(op.outs[0]), left_transposed=True, accumulate=accumulate)]
+    """δᵀ x (BP4), or W β − lr δᵀ x at once."""
+    first, *rest = op.parts or (op,)
+    delta, x = (str(s) for s in first.ins)
+    (inner, rows), columns = low.shape(delta), low.shape(x)[1]
+    matmul = low.product(first, (True, False), rows, columns, inner)
+    if not rest:
+        accumulate = bool(op.attrs.get("accumulate"))
+        return [Product(matmul, delta, x, str(first.outs[0]), accumulate=accumulate)]
+    rates, before = low.rates(rest[0], matmul.dtype)
+    return [*before, Product(matmul, delta, x, str(rest[0].outs[0]), rates=rates)]
 
 
 def grad_bias(low: Lowering, op: Op) -> list[Step]:
-    """Σ_batch δ (BP3), of stretches of the rows where there are many."""
-    delta, out = op.ins[0], op.outs[0]
+    """Σ_batch δ (BP3), of stretches of the rows where there are many; or b − lr Σ at once."""
+    first, *rest = op.parts or (op,)
+    delta, out = first.ins[0], (rest or [first])[0].outs[0]
+    words = rest[0].ins[1] if rest else None
     rows, columns = low.shape(delta)
     accumulate = np.int32(bool(op.attrs.get("accumulate")))
     packs = columns // low.width(delta) if columns % low.width(delta) == 0 else columns
     across = max(1, min(low.limits.blocks, -(-packs // WARP)))
     splits = max(1, min(rows // (8 * DOWN), low.limits.partial // across))
     made = kernel("column_sums", low.real(delta))
-    block = (WARP, DOWN)
+    block, (all_rows, many) = (WARP, DOWN), low.size_of(rows, columns)
     if splits == 1:
-        return [Launch(made, (across,), block, (delta, out, np.int32(rows), np.int32(columns), accumulate))]
+        return [Launch(made, (across,), block, (delta, out, all_rows, many, accumulate, words))]
     room = Scratch(splits * columns * np.dtype(low.program.slots[str(delta)].dtype).itemsize)
     return [
-        Launch(
-            made, (across, splits), block, (delta, room, np.int32(rows), np.int32(columns), np.int32(False))
-        ),
-        Launch(made, (across,), block, (room, out, np.int32(splits), np.int32(columns), accumulate)),
+        Launch(made, (across, splits), block, (delta, room, all_rows, many, np.int32(0), None)),
+        Launch(made, (across,), block, (room, out, np.int32(splits), many, accumulate, words)),
     ]
 
 
@@ -435,6 +558,9 @@ LOWER: dict[str, Lower] = {
     "linear_grad_input": grad_input,
     "linear_grad_weight": grad_weight,
     "linear_grad_bias": grad_bias,
+    "linear+activate": linear,
+    "linear_grad_weight+sgd": grad_weight,
+    "linear_grad_bias+sgd": grad_bias,
     "dropout": dropout,
     "dropout_grad": dropout_grad,
     "weight_penalty": weight_penalty,

@@ -1,141 +1,250 @@
-"""A program as launches and products over slots that lie on a device."""
+"""A program as launches and products over slots that lie on a GPU, captured once as a graph and replayed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import ProgramError
+from ...errors import DeviceMemoryError, ProgramError, ShapeError, warn
+from ...ops import HYPER, OWN, rule
 from ...program import Program
-from ..base import Backend, Memory
-from ..host import HostRunner
-from .catalogue import Kernel
-from .generated import Generated
-from .lower import LOWER, Argument, Launch, Limits, Lowering, Product, Scratch, Step
+from ...slots import Op
+from ..arrays import ArrayRunner
+from ..base import Memory
+from .cublaslt import Matmul, Plan
+from .gpu import Gpu, address
+from .lower import Argument, Launch, Limits, Lowering, Product, Rates, Scratch, Step
 
-__all__ = ["CudaBackend", "CudaRunner", "Device"]
+__all__ = ["CudaRunner"]
+
+Call = Callable[[], None]
 
 
-class Device(Protocol):
-    """What runs launches: a GPU, or what stands in for one."""
+class CudaRunner(ArrayRunner):
+    """The steps of the ops on the GPU's stream.
 
-    def zeros(self, nbytes: int) -> Any:
-        """Bytes of zeros on the device, aligned for the widest loads."""
+    The first step is launched call by call, which warms every kernel up. Then the calls are captured as a
+    graph, and every later step replays it. The host reads the cursor when a run begins, and nothing after it.
+    """
 
-    def upload(self, array: NDArray[Any]) -> Any:
-        """A contiguous array on the device."""
-
-    def download(self, array: Any) -> NDArray[Any]:
-        """A copy of a device array on the host."""
-
-    def launch(
+    def __init__(
         self,
-        kernel: Kernel | Generated,
-        grid: tuple[int, ...],
-        block: tuple[int, ...],
-        arguments: Sequence[Any],
+        gpu: Gpu,
+        program: Program,
+        memory: Memory,
+        limits: Limits | None = None,
+        precision: str = "float32",
+        eager: bool = False,
     ) -> None:
-        """Launch a kernel; arguments are device arrays, numbers of NumPy's types, and None for null."""
-
-    def product(self, left: Any, right: Any, out: Any, accumulate: bool) -> None:
-        """out = left right, or out += left right; left and right may be transposed views."""
-
-
-class CudaRunner(HostRunner):
-    """Launches the steps of the ops one after another."""
-
-    def __init__(self, device: Device, program: Program, memory: Memory, limits: Limits | None) -> None:
-        self._device = device
+        self._gpu = gpu
         super().__init__(program, memory)
-        low = Lowering(program, limits)
-        self._steps = [low.steps(op) for op in program.ops]
-        needs = [a.nbytes for steps in self._steps for step in steps for a in rooms(step)]
-        self._scratch = device.zeros(max(needs, default=0))
-        self._calls: list[list[Callable[[], None]] | None] = [None] * len(program.ops)
+        self._plans: dict[Product, Plan] = {}
+        low = Lowering(program, limits, self._offers, precision)
+        self._steps = [[] if outside(op) else low.steps(op) for op in program.ops]
+        self._make_room()
+        parts = [part for op in program.ops for part in (op.parts or (op,))]
+        self._gathers = [part for part in parts if part.name == "gather"]
+        self._schedules = [part for part in parts if part.name == "schedule"]
+        #: Data that change from epoch to epoch: kept in one place, so that the graph stays as it is.
+        self._steady = {str(op.ins[1]) for op in self._gathers} | {str(op.ins[0]) for op in self._schedules}
+        self._own: dict[str, Any] = {}
+        self._calls: list[list[Call] | None] = [None] * len(program.ops)
+        self._where: list[tuple[int, ...] | None] = [None] * len(program.ops)
+        self._graph: Any = None
+        self._warm, self._eager = False, eager
         self._rebind(range(len(program.ops)))
 
+    def _make_room(self) -> None:
+        """What ops need beside their slots: scratch, the numbers 1 and 0, α and β."""
+        rooms = [a.nbytes for steps in self._steps for step in steps for a in arguments(step, Scratch)]
+        self._scratch = self._zeros(max(rooms, default=0))
+        dtypes = {step.matmul.dtype for steps in self._steps for step in steps if isinstance(step, Product)}
+        self._ones = {dtype: self._gpu.upload(np.array([1, 0], dtype)) for dtype in dtypes}
+        self._rates = {dtype: self._gpu.upload(np.zeros(2, dtype)) for dtype in dtypes}
+
     def _zeros(self, nbytes: int) -> Any:
-        return self._device.zeros(nbytes)
+        try:
+            return self._gpu.zeros(nbytes)
+        except self._gpu.out_of_memory as error:
+            raise self._no_room(nbytes) from error
+
+    def _no_room(self, nbytes: int) -> DeviceMemoryError:
+        free, total = self._gpu.free()
+        rows = max((s.shape[0] or 0 for s in self.program.slots.values() if s.name == "x"), default=0)
+        fits = int(rows * free / nbytes * 0.9) if rows else 0
+        hint = f"batches of {fits} would fit" if 0 < fits < rows else "close what else uses the GPU"
+        return DeviceMemoryError(
+            f"{self.program.title or 'this program'} needs {_mib(nbytes)} of the memory of GPU "
+            f"{self._gpu.number}, of which {_mib(free)} of {_mib(total)} are free: {hint}"
+        )
+
+    def _offers(self, product: Matmul) -> bool:
+        return self._gpu.plan(product, self._scratch_bias()) is not None
+
+    def _scratch_bias(self) -> Any:
+        """Any memory: a plan that is only asked about reads no bias."""
+        if not hasattr(self, "_nothing"):
+            self._nothing = self._gpu.zeros(256)
+        return self._nothing
+
+    # ------------------------------------------------------------------ making the calls
 
     def _rebind(self, positions: Iterable[int]) -> None:
         for i in positions:
             op = self.program.ops[i]
-            there = all(self.program.root(s) in self._roots for s in (*op.ins, *op.outs) if s)
-            self._calls[i] = [self._call(step) for step in self._steps[i]] if there else None
+            named = [s for s in (*op.ins, *op.outs) if s and s not in self.program.elided]
+            if not all(self.program.root(s) in self._roots for s in named):
+                self._calls[i] = None
+                continue
+            where = tuple(address(self.array(s)) for s in named)
+            if self._where[i] == where and self._calls[i] is None:
+                self._calls[i] = self._made(i)
+            elif self._where[i] != where:
+                self._where[i], self._calls[i], self._graph = where, self._made(i), None
 
-    def _call(self, step: Step) -> Callable[[], None]:
-        if isinstance(step, Product):
-            left, right, out = (self.array(slot) for slot in (step.left, step.right, step.out))
-            left = left.T if step.left_transposed else left
-            right = right.T if step.right_transposed else right
-            return lambda: self._device.product(left, right, out, step.accumulate)
-        given = [self._given(argument) for argument in step.arguments]
-        return lambda: self._device.launch(step.kernel, step.grid, step.block, given)
+    def _made(self, i: int) -> list[Call]:
+        op = self.program.ops[i]
+        if outside(op):
+            function = rule(op.name).kernels["cuda"]
+            views = [None if s is None else self.array(s) for s in (*op.ins, *op.outs)]
+            return [lambda: function(*views, **op.attrs)]
+        return [self._call(step) for step in self._steps[i]]
+
+    def _call(self, step: Step) -> Call:
+        if isinstance(step, Launch):
+            given = [self._given(argument) for argument in step.arguments]
+            return self._gpu.launch(step.kernel, step.grid, step.block, given)
+        dtype = step.matmul.dtype
+        one, zero = self._ones[dtype][:1], self._ones[dtype][1:]
+        alpha, beta = one, one if step.accumulate else zero
+        if step.rates is not None:
+            alpha, beta = self._rates[dtype][:1], self._rates[dtype][1:]
+        bias = None if step.bias is None else self.array(step.bias)
+        if step not in self._plans:
+            plan = self._gpu.plan(step.matmul, bias)
+            if plan is None:
+                raise ProgramError(f"cuBLASLt has no algorithm for {step.matmul}")
+            self._plans[step] = plan
+        left, right, out = (self.array(slot) for slot in (step.left, step.right, step.out))
+        return self._gpu.multiply(self._plans[step], left, right, out, alpha, beta)
 
     def _given(self, argument: Argument) -> Any:
         if isinstance(argument, str):
             return self.array(argument)
+        if isinstance(argument, Rates):
+            return self._rates[argument.dtype]
         return self._scratch[: argument.nbytes] if isinstance(argument, Scratch) else argument
+
+    def bind(self, **data: Any) -> None:
+        """Give the data slots their arrays; a permutation has to stay within the examples."""
+        super().bind(**data)
+        for op in self._gathers:
+            X, name = (str(slot) for slot in op.ins[:2])
+            if name in data and X in self._roots and data[name].size:
+                perm, count = self.read(name), len(self._roots[X])
+                if perm.min() < 0 or perm.max() >= count:
+                    raise ShapeError(
+                        f"data slot {name!r} holds numbers from {perm.min()} to {perm.max()}, expected "
+                        f"places of the {count} examples of {X!r}"
+                    )
+
+    def _kept(self, name: str, array: Any) -> Any:
+        if not hasattr(array, "__cuda_array_interface__"):
+            array = self._gpu.upload(array)
+        if name not in self._steady:
+            return array
+        own = self._own.get(name)
+        if own is None or own.shape != array.shape:
+            own = self._own[name] = self._gpu.copy(array)
+        else:
+            self._gpu.assign(own, array)
+        return own
+
+    # ------------------------------------------------------------------ running
 
     def run(self, steps: int = 1) -> None:
         """Run that many steps."""
         if any(calls is None for calls in self._calls):
             raise self._unbound()
-        for _ in range(steps):
-            for index in range(len(self._calls)):
-                self.step_op(index)
+        self._check_room(steps)
+        calls = [call for calls in self._calls if calls for call in calls]
+        if not self._warm and steps:
+            self._gpu.run(calls)
+            self._warm, steps = True, steps - 1
+        if steps and not self._eager and self._graph is None:
+            self._capture()
+        if self._graph is not None:
+            self._gpu.replay(self._graph, steps)
+        else:
+            for _ in range(steps):
+                self._gpu.run(calls)
+
+    def _capture(self) -> None:
+        """Make the graph; where an op cannot be captured, stay without one and say so once."""
+        reached: list[Op] = []
+
+        def each() -> Iterable[Call]:
+            for op, calls in zip(self.program.ops, self._calls, strict=True):
+                reached.append(op)
+                yield from calls or ()
+
+        try:
+            self._graph = self._gpu.capture(each())
+        except Exception as error:
+            self._eager = True
+            op = reached[-1]
+            warn(
+                f"{op.label or op.name}: op {op.name!r} cannot be part of a CUDA graph ({error}): every step "
+                "is launched op by op"
+            )
 
     def step_op(self, index: int) -> None:
         """Run one op."""
         calls = self._calls[index]
         if calls is None:
             raise ProgramError(f"bind() the data slots of op {index} before running it")
-        for call in calls:
-            call()
+        self._gpu.run(calls)
+
+    def _check_room(self, steps: int) -> None:
+        """Kernels do not look where the data end: so many steps have to fit in what is bound."""
+        for op in self._gathers:
+            perm, cursor = self.array(str(op.ins[1])), int(self.read(str(op.ins[2]))[0])
+            rows = self.program.slots[str(op.outs[0])].shape[0] or 0
+            if not 0 <= cursor <= perm.size - steps * rows:
+                raise ProgramError(
+                    f"{steps} steps of {rows} examples from the {cursor}th on go beyond the {perm.size} "
+                    "examples that are bound"
+                )
+        for op in self._schedules:
+            rates, step = self.array(str(op.ins[0])), int(self.read(str(op.ins[1]))[0])
+            first = step - int(self.read(str(op.outs[0]))[HYPER["first_step"]])
+            if not 0 <= first <= rates.size - steps:
+                raise ProgramError(
+                    f"{steps} steps from the {first}th of this epoch on go beyond its {rates.size} learning "
+                    "rates: steps, rewind() and another batch_size are not for callbacks"
+                )
+
+    def read(self, slot: str) -> NDArray[Any]:
+        """A copy of a slot's content on the host."""
+        return self._gpu.download(self.array(slot))
+
+    def write(self, slot: str, values: Any) -> None:
+        """Copy values into a slot; what is beyond its dtype becomes infinite."""
+        self._gpu.assign(self.array(slot), values)
 
 
-def rooms(step: Step) -> list[Scratch]:
-    """The room that a step needs."""
-    return [a for a in step.arguments if isinstance(a, Scratch)] if isinstance(step, Launch) else []
+def outside(op: Op) -> bool:
+    """Whether an op was registered with a function for the GPU, which is called with arrays of CuPy."""
+    return op.name not in OWN and not op.parts and "cuda" in rule(op.name).kernels
 
 
-class CudaBackend(Backend):
-    """Runs a program as launches on a device.
+def arguments(step: Step, kind: type[Any]) -> list[Any]:
+    """The arguments of that kind."""
+    return [a for a in step.arguments if isinstance(a, kind)] if isinstance(step, Launch) else []
 
-    Parameters
-    ----------
-    device : Device
-        What launches.
-    limits : Limits, optional
-        How many threads an op may use.
-    """
 
-    name = "cuda"
-    kernels: Mapping[str, Callable[..., Any]] = LOWER
-
-    def __init__(self, device: Device, limits: Limits | None = None) -> None:
-        self.device, self.limits = device, limits
-
-    def zeros(self, shape: tuple[int, ...], dtype: str) -> Any:
-        """Zeros, aligned."""
-        kind = np.dtype(dtype)
-        count = int(np.prod(shape, dtype=np.int64))
-        return self.device.zeros(count * kind.itemsize).view(kind).reshape(shape)
-
-    def upload(self, array: NDArray[Any], dtype: str) -> Any:
-        """A contiguous copy on the device, of that dtype."""
-        return self.device.upload(np.ascontiguousarray(array, dtype=dtype))
-
-    def download(self, array: Any) -> NDArray[Any]:
-        """A copy."""
-        return self.device.download(array)
-
-    def load(
-        self, program: Program, memory: Memory, *, fused: bool = True, keep_all: bool = False
-    ) -> CudaRunner:
-        """Lay out the workspace and make the launches."""
-        prepared = self.prepared(program, memory, fused=fused, keep_all=keep_all)
-        return CudaRunner(self.device, prepared, memory, self.limits)
+def _mib(nbytes: float) -> str:
+    return f"{nbytes / 2**20:,.0f} MiB"

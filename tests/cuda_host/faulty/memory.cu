@@ -55,10 +55,6 @@ __global__ void float_sum(const float* x, float* sum) { atomicAdd(sum, x[threadI
 
 __global__ void whole_sum(const int* x, int* sum) { atomicAdd(sum, x[threadIdx.x]); }
 
-__global__ void last_block_wins(int* x) {
-    if (threadIdx.x == 0) *x = blockIdx.x;
-}
-
 __global__ void last_ticket(int* tickets, int* blocks) {
     __threadfence();
     if (threadIdx.x == 0 && atomicAdd(tickets, 1) == int(gridDim.x) - 1) *blocks = gridDim.x;

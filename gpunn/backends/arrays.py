@@ -1,0 +1,98 @@
+"""What every runner shares: slots as arrays of its device, windows of them, and data that are bound."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from typing import Any
+
+from ..errors import ProgramError, ShapeError
+from ..program import Program
+from ..slots import WORKSPACE, Role
+from .base import Memory, Runner
+
+__all__ = ["ArrayRunner"]
+
+
+class ArrayRunner(Runner):
+    """Slots as arrays with NumPy's interface; what runs the ops is the subclass's."""
+
+    def __init__(self, program: Program, memory: Memory) -> None:
+        self.program = program
+        self._roots: dict[str, Any] = {}
+        plan = program.plan()
+        self._offsets = plan.offsets
+        workspace = self._zeros(plan.nbytes)
+        for name, slot in program.slots.items():
+            if slot.base is not None:
+                continue
+            if slot.role in WORKSPACE and name in plan.offsets:
+                at = plan.offsets[name]
+                shape = tuple(d or 0 for d in slot.shape)
+                self._roots[name] = workspace[at : at + slot.nbytes].view(slot.dtype).reshape(shape)
+            elif name in memory:
+                self._roots[name] = memory[name]
+
+    @abstractmethod
+    def _zeros(self, nbytes: int) -> Any:
+        """Bytes of zeros on the device, aligned."""
+
+    @abstractmethod
+    def _rebind(self, positions: Iterable[int]) -> None:
+        """Make the calls of these ops anew: arrays that they use have come or gone."""
+
+    def array(self, slot: str) -> Any:
+        """The view of a slot."""
+        described = self.program.described(slot)
+        if slot in self.program.elided:
+            raise ProgramError(
+                f"slot {slot!r} is never written here, the ops around it run as one: pin it, or load the "
+                f"program with fused=False"
+            )
+        name, offset = self.program.place(slot)
+        root = self._roots[name]
+        if name == slot:
+            return root
+        shape = tuple(d or 0 for d in described.shape)
+        return root.reshape(-1)[offset : offset + described.size].reshape(shape)
+
+    def bind(self, **data: Any) -> None:
+        """Give the data slots their arrays."""
+        for name, array in data.items():
+            slot = self.program.slots.get(name)
+            if slot is None or slot.role is not Role.DATA:
+                continue
+            fits = array.ndim == len(slot.shape) and all(
+                want is None or want == got for want, got in zip(slot.shape, array.shape, strict=True)
+            )
+            same = array.dtype == slot.dtype or self._may_convert(name, array)
+            if not fits or not same or not array.flags.c_contiguous:
+                raise ShapeError(
+                    f"data slot {name!r} takes a contiguous {slot.dtype} array of shape {slot.shape}, "
+                    f"got {array.dtype} {array.shape}"
+                )
+            self._roots[name] = self._kept(name, array)
+        self._rebind(i for i, op in enumerate(self.program.ops) if any(s in data for s in op.reads))
+
+    def _may_convert(self, name: str, array: Any) -> bool:
+        """Whether an array may be bound although it has another dtype."""
+        return False
+
+    def _kept(self, name: str, array: Any) -> Any:
+        """What a data slot is from now on."""
+        return array
+
+    def release(self) -> None:
+        """Forget the arrays of the data slots."""
+        data = {name for name, slot in self.program.slots.items() if slot.role is Role.DATA}
+        for name in data:
+            self._roots.pop(name, None)
+        self._rebind(i for i, op in enumerate(self.program.ops) if data & op.reads)
+
+    def _unbound(self) -> ProgramError:
+        missing = [
+            name
+            for name, slot in self.program.slots.items()
+            if slot.role is Role.DATA and name not in self._roots
+        ]
+        return ProgramError(f"bind() these data slots before run(): {', '.join(missing)}")

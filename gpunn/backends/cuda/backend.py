@@ -1,0 +1,100 @@
+"""The backend as networks see it: memory, transfers, and a runner for a program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import DeviceMemoryError
+from ...fusion import Pattern
+from ...program import Program
+from ..base import Backend, Memory
+from .gpu import Gpu
+from .lower import LOWER, Limits, patterns_for
+from .runner import CudaRunner, outside
+
+__all__ = ["CudaBackend"]
+
+
+class CudaBackend(Backend):
+    """Runs programs on one GPU.
+
+    Parameters
+    ----------
+    gpu : Gpu or int
+        The GPU, or its number.
+    precision : str
+        Of products in float32: ``"float32"``, or ``"tf32"`` for ten bits of mantissa on tensor cores.
+    limits : Limits, optional
+        How many threads an op may use.
+    eager : bool
+        Never capture a graph.
+    """
+
+    name = "cuda"
+    kernels: Mapping[str, Callable[..., Any]] = LOWER
+
+    def __init__(
+        self,
+        gpu: Gpu | int = 0,
+        precision: str = "float32",
+        limits: Limits | None = None,
+        eager: bool = False,
+    ) -> None:
+        self.gpu = Gpu(gpu) if isinstance(gpu, int) else gpu
+        self.precision, self.limits, self.eager = precision, limits, eager
+
+    def zeros(self, shape: tuple[int, ...], dtype: str) -> Any:
+        """Zeros, aligned."""
+        kind = np.dtype(dtype)
+        return self._room(lambda n: self.gpu.zeros(n), shape, kind).view(kind).reshape(shape)
+
+    def upload(self, array: NDArray[Any], dtype: str) -> Any:
+        """A copy on the GPU, contiguous and of that dtype."""
+        with np.errstate(over="ignore"):
+            ready = np.ascontiguousarray(array, dtype=dtype)
+        return self._room(lambda _: self.gpu.upload(ready), ready.shape, ready.dtype)
+
+    def _room(self, make: Callable[[int], Any], shape: tuple[int, ...], kind: np.dtype[Any]) -> Any:
+        nbytes = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
+        try:
+            return make(nbytes)
+        except self.gpu.out_of_memory as error:
+            free, total = (n / 2**20 for n in self.gpu.free())
+            raise DeviceMemoryError(
+                f"{nbytes / 2**20:,.0f} MiB for {kind} {shape} do not fit into the memory of GPU "
+                f"{self.gpu.number}, of which {free:,.0f} of {total:,.0f} MiB are free"
+            ) from error
+
+    def download(self, array: Any) -> NDArray[Any]:
+        """A copy."""
+        return self.gpu.download(array)
+
+    def assign(self, array: Any, values: Any) -> None:
+        """Copy values, from the host or from the GPU, into an array of perhaps another dtype."""
+        self.gpu.assign(array, values)
+
+    def copy(self, array: Any) -> Any:
+        """A copy on the GPU."""
+        return self.gpu.copy(array)
+
+    def all_finite(self, array: Any) -> bool:
+        """Whether no element is NaN or infinite."""
+        return self.gpu.all_finite(array)
+
+    def fusions(self, program: Program) -> tuple[Pattern, ...]:
+        """What runs as one, where every op is gpunn's own."""
+        return () if any(outside(op) for op in program.ops) else patterns_for(program)
+
+    def load(
+        self, program: Program, memory: Memory, *, fused: bool = True, keep_all: bool = False
+    ) -> CudaRunner:
+        """Lay out the workspace and make the launches."""
+        prepared = self.prepared(program, memory, fused=fused, keep_all=keep_all)
+        for op in prepared.ops:
+            if not outside(op):
+                self.kernel(op)
+        return CudaRunner(self.gpu, prepared, memory, self.limits, self.precision, self.eager)

@@ -1,0 +1,248 @@
+"""One NVIDIA GPU, through CuPy: memory, a stream, kernels, matrix products, captured graphs.
+
+Everything is queued on a stream of its own, which does not wait for the null stream. Events order what comes
+from a user's stream, or goes there. No context is made before the first :class:`Gpu`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import DeviceError
+from . import generated
+from .catalogue import Kernel
+from .code import Code
+from .cublaslt import WORKSPACE, CublasLt, Matmul, Plan, bindings
+from .generated import Generated
+from .probe import why_not
+
+__all__ = ["Gpu", "address"]
+
+#: From grid, block and arguments to a launch that can be made any number of times.
+Binder = Callable[[tuple[int, ...], tuple[int, ...], Sequence[Any]], Callable[[], None]]
+
+
+def address(array: Any) -> int:
+    """Where a device array begins."""
+    return int(array.__cuda_array_interface__["data"][0])
+
+
+class Gpu:
+    """A GPU by its number.
+
+    Parameters
+    ----------
+    number : int
+        As ``cuda:1`` says it.
+    cupy, cublaslt
+        The libraries; what stands in for them in tests.
+    load : callable, optional
+        From a kernel to what its launches are made by; compiled and loaded unless given.
+
+    Raises
+    ------
+    gpunn.DeviceError
+        Where there is no such GPU, or a library is missing: names the cause and the remedy.
+    """
+
+    def __init__(
+        self,
+        number: int = 0,
+        *,
+        cupy: Any = None,
+        cublaslt: Any = None,
+        load: Callable[[Kernel | Generated], Binder] | None = None,
+    ) -> None:
+        if cupy is None:
+            if reason := why_not(number):
+                raise DeviceError(f"device 'cuda:{number}' cannot be used: {reason}")
+            cupy = import_module("cupy")
+        self.number, self.cupy = number, cupy
+        self._lt_library = cublaslt
+        self.device = cupy.cuda.Device(number)
+        self.arch = f"sm_{self.device.compute_capability}"
+        with self.device:
+            self.stream = cupy.cuda.Stream(non_blocking=True)
+        self._load = load or self._compiled
+        self._binders: dict[tuple[Any, ...], Binder] = {}
+        self._modules: list[Any] = []
+        self._code: Code | None = None
+        self._lt: CublasLt | None = None
+        self._lt_workspace = self.zeros(WORKSPACE)
+
+    @contextmanager
+    def here(self) -> Iterator[None]:
+        """Work of CuPy inside goes to this device and stream."""
+        with self.device, self.stream:
+            yield
+
+    # ------------------------------------------------------------------ memory
+
+    def zeros(self, nbytes: int) -> Any:
+        """Bytes of zeros; CuPy's memory begins at multiples of 512."""
+        with self.here():
+            return self.cupy.zeros(nbytes, np.uint8)
+
+    def upload(self, array: NDArray[Any]) -> Any:
+        """A copy of a host array."""
+        with self.here():
+            return self.cupy.asarray(np.ascontiguousarray(array))
+
+    def download(self, array: Any) -> NDArray[Any]:
+        """A copy on the host, once everything queued before is done."""
+        with self.here():
+            found: NDArray[Any] = array.get()
+        return found
+
+    def assign(self, array: Any, values: Any) -> None:
+        """Copy values, from the host or the device, into an array of perhaps another dtype."""
+        with self.here():
+            if not hasattr(values, "__cuda_array_interface__"):
+                with np.errstate(over="ignore"):
+                    values = np.ascontiguousarray(values, dtype=array.dtype)
+            array[...] = self.cupy.asarray(values)
+
+    def copy(self, array: Any) -> Any:
+        """A copy on the device."""
+        with self.here():
+            return array.copy()
+
+    def all_finite(self, array: Any) -> bool:
+        """Whether no element is NaN or infinite."""
+        with self.here():
+            return bool(self.cupy.isfinite(array).all())
+
+    def free(self) -> tuple[int, int]:
+        """Bytes that are free, what CuPy keeps for later included, and bytes in all."""
+        with self.here():
+            free, total = self.cupy.cuda.runtime.memGetInfo()
+            return free + self.cupy.get_default_memory_pool().free_bytes(), total
+
+    @property
+    def out_of_memory(self) -> type[Exception]:
+        """What an allocation raises where there is no room."""
+        found: type[Exception] = self.cupy.cuda.memory.OutOfMemoryError
+        return found
+
+    # ------------------------------------------------------------------ the user's streams
+
+    def wait_for_user(self) -> None:
+        """What is queued from now on waits for what the user's current stream has been given so far."""
+        with self.device:
+            self.stream.wait_event(self.cupy.cuda.get_current_stream().record())
+
+    def user_waits(self) -> None:
+        """The user's current stream waits for what is queued here so far."""
+        with self.device:
+            self.cupy.cuda.get_current_stream().wait_event(self.stream.record())
+
+    # ------------------------------------------------------------------ launches
+
+    def launch(
+        self,
+        kernel: Kernel | Generated,
+        grid: tuple[int, ...],
+        block: tuple[int, ...],
+        arguments: Sequence[Any],
+    ) -> Callable[[], None]:
+        """A launch made ready: arguments are device arrays, numbers of NumPy's types, and None for null."""
+        # A name may have come to mean another function.
+        key = (kernel, kernel.function) if isinstance(kernel, Generated) else (kernel,)
+        if key not in self._binders:
+            with self.here():
+                self._binders[key] = self._load(kernel)
+        return self._binders[key](grid, block, arguments)
+
+    def _compiled(self, kernel: Kernel | Generated) -> Binder:
+        if isinstance(kernel, Generated):
+            code, symbol, _ = generated.cubin(kernel, self.arch)
+        else:
+            self._code = self._code or Code(self.arch)
+            made = self._code.cubin(kernel)
+            code, symbol = made.code, made.symbol
+        module = import_module("cupy.cuda.function").Module()
+        module.load(code)
+        self._modules.append(module)
+        function = module.get_function(symbol)
+
+        def bind(
+            grid: tuple[int, ...], block: tuple[int, ...], arguments: Sequence[Any]
+        ) -> Callable[[], None]:
+            words = tuple(map(_word, arguments))
+            return lambda: function(grid, block, words)
+
+        return bind
+
+    # ------------------------------------------------------------------ products
+
+    @property
+    def lt(self) -> CublasLt:
+        """cuBLASLt on this device, with its workspace."""
+        if self._lt is None:
+            with self.here():
+                self._lt = CublasLt(self._lt_library or bindings(), address(self._lt_workspace))
+        return self._lt
+
+    def plan(self, product: Matmul, bias: Any = None) -> Plan | None:
+        """A plan of a product; None where the library has none."""
+        with self.here():
+            return self.lt.plan(product, 0 if bias is None else address(bias))
+
+    def multiply(
+        self, plan: Plan, left: Any, right: Any, out: Any, alpha: Any, beta: Any
+    ) -> Callable[[], None]:
+        """A product made ready; all are device arrays."""
+        lt, stream = self.lt, self.stream.ptr
+        a, b, d, scale, keep = map(address, (left, right, out, alpha, beta))
+        return lambda: lt.multiply(plan, a, b, d, scale, keep, stream)
+
+    # ------------------------------------------------------------------ running
+
+    def run(self, calls: Iterable[Callable[[], None]]) -> None:
+        """Queue calls one after another."""
+        with self.here():
+            for call in calls:
+                call()
+
+    def capture(self, calls: Iterable[Callable[[], None]]) -> Any:
+        """The calls as a graph; nothing is executed."""
+        with self.here():
+            self.stream.begin_capture()
+            try:
+                for call in calls:
+                    call()
+            except BaseException:
+                _abandon(self.stream)
+                raise
+            return self.stream.end_capture()
+
+    def replay(self, graph: Any, times: int) -> None:
+        """Queue a graph so many times."""
+        with self.here():
+            for _ in range(times):
+                graph.launch(self.stream)
+
+    def synchronize(self) -> None:
+        """Wait until everything queued is done."""
+        self.stream.synchronize()
+
+
+def _abandon(stream: Any) -> None:
+    """End a capture that has failed; what the driver says to that is known already."""
+    try:
+        stream.end_capture()
+    except Exception:
+        return
+
+
+def _word(argument: Any) -> Any:
+    """An argument as eight bytes or fewer: an address where it is an array."""
+    if argument is None:
+        return np.uint64(0)
+    return np.uint64(address(argument)) if hasattr(argument, "__cuda_array_interface__") else argument

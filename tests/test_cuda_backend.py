@@ -1,0 +1,327 @@
+"""Whole runs with device="cuda", on a GPU that the host stands in for: the same numbers as on the CPU."""
+
+from __future__ import annotations
+
+import gc
+import re
+
+import numpy as np
+import oracle
+import pytest
+from fake_cuda import FakeCublasLt, FakeCupy
+from host_device import SMALL, fake_gpu
+
+import gpunn
+from gpunn.backends.cuda.backend import CudaBackend
+from gpunn.backends.cuda.cublaslt import WORKSPACE, CublasLt, Matmul
+from gpunn.backends.cuda.gpu import address
+from gpunn.ops import OPS, register_op
+from gpunn.program import Program
+from gpunn.slots import Role
+
+pytestmark = pytest.mark.cuda_host
+
+
+@pytest.fixture
+def place(monkeypatch):
+    """Puts a stand-in for a GPU where device="cuda" looks for one."""
+
+    def put(**options):
+        gpu_options = {key: options.pop(key) for key in ("epilogues", "room") if key in options}
+        backend = CudaBackend(fake_gpu(**gpu_options), limits=SMALL, **options)
+        monkeypatch.setattr("gpunn.device.why_not", lambda number=0: None)
+        monkeypatch.setitem(gpunn.device._LOADED, f"cuda:0, {backend.precision}", backend)
+        return backend
+
+    return put
+
+
+@pytest.fixture
+def data(rng):
+    return rng.standard_normal((53, 7)), rng.integers(0, 3, 53)
+
+
+def network(device, layers=None, dtype="float64", **options):
+    layers = layers or [
+        gpunn.Dense(8, activation="relu"),
+        gpunn.Dropout(0.2),
+        gpunn.Dense(5, activation="gelu"),
+        gpunn.Dense(3, activation="softmax"),
+    ]
+    return gpunn.Sequential(layers, 7, device=device, dtype=dtype, seed=3, **options)
+
+
+RUNS = {
+    "SGD": ("cross_entropy", gpunn.SGD(lr=0.5)),
+    "SGD with l2": ("cross_entropy", gpunn.SGD(lr=0.5, l2=0.02)),
+    "SGD with l1": ("cross_entropy", gpunn.SGD(lr=0.5, l1=0.02)),
+    "SGD with decay and l2": ("quadratic", gpunn.SGD(lr=0.5, l2=0.02, weight_decay=0.1)),
+    "clipped": ("quadratic", gpunn.SGD(lr=0.5, clip_norm=0.1)),
+    "momentum": ("mse", gpunn.SGD(lr=0.1, momentum=0.9)),
+    "Nesterov": ("mae", gpunn.SGD(lr=0.1, momentum=0.9, nesterov=True)),
+    "Adam": ("cross_entropy", gpunn.Adam(lr=0.01)),
+    "AdamW": ("huber", gpunn.AdamW(lr=0.01, weight_decay=0.1)),
+    "RMSprop": ("cross_entropy", gpunn.RMSprop(lr=0.01)),
+    "Adagrad": ("cross_entropy", gpunn.Adagrad(lr=0.1)),
+    "a schedule": ("cross_entropy", gpunn.SGD(lr=0.5, schedule=gpunn.Warmup(1, gpunn.Cosine(4)))),
+}
+
+
+@pytest.mark.parametrize(
+    ("described", "eager", "epilogues"),
+    [
+        *((described, False, True) for described in RUNS),
+        ("SGD", True, True),
+        ("SGD", False, False),
+        ("Adam", True, False),
+    ],
+)
+def test_a_run_is_that_of_the_cpu(place, data, described, eager, epilogues):
+    """Partial batches, dropout, evaluation and metrics too."""
+    place(eager=eager, epilogues=epilogues)
+    loss, optimizer = RUNS[described]
+    X, y = data
+    if loss in ("mse", "mae", "huber"):
+        y = np.eye(3)[y]
+    nets = [network(device) for device in ("numpy", "cuda")]
+    options = {"batch_size": 8, "epochs": 4, "validation_data": (X, y), "verbose": 0}
+    if loss == "cross_entropy":
+        options["metrics"] = ("accuracy",)
+    theirs, ours = (net.fit(X, y, loss=loss, optimizer=optimizer, **options) for net in nets)
+    np.testing.assert_allclose(nets[1].theta, nets[0].theta, rtol=1e-11, atol=1e-13)
+    assert list(ours.keys()) == list(theirs.keys())
+    for key in set(ours.keys()) - {"seconds"}:
+        np.testing.assert_allclose(ours[key], theirs[key], rtol=1e-11)
+
+
+@pytest.mark.parametrize("epilogues", [True, False], ids=["epilogues", "no epilogues"])
+def test_two_hundred_steps_are_those_of_the_four_equations(place, epilogues, rng):
+    """Against backpropagation example by example, written without any code of gpunn."""
+    place(epilogues=epilogues)
+    layers = [gpunn.Dense(9, activation="sigmoid", weights="normal"), gpunn.Dense(4, activation="sigmoid")]
+    net = network("cuda", layers)
+    X, T = rng.standard_normal((40, 7)), rng.random((40, 4))
+    told = net.to("numpy").parameters
+    theirs = [oracle.Layer(told[f"layers.{i}.weights"], told[f"layers.{i}.bias"], "sigmoid") for i in (0, 1)]
+    sgd = gpunn.SGD(lr=0.5)
+    net.fit(X, T, loss="quadratic", optimizer=sgd, batch_size=10, epochs=50, shuffle=False, verbose=0)
+    for step in range(200):
+        rows = slice(step * 10 % 40, step * 10 % 40 + 10)
+        _, gradients, _ = oracle.backpropagate(theirs, X[rows], T[rows], "quadratic")
+        for layer, (weights, bias) in zip(theirs, gradients, strict=True):
+            layer.W, layer.b = layer.W - 0.5 * weights, layer.b - 0.5 * bias
+    expected = np.concatenate([part.ravel() for layer in theirs for part in (layer.W, layer.b)])
+    assert np.linalg.norm(net.theta - expected) <= 1e-9 * np.linalg.norm(expected)
+
+
+# ------------------------------------------------------------------ the graph
+
+
+def trained(net, X, y, epochs=3, **options):
+    trainer = gpunn.Trainer(net, loss="cross_entropy", optimizer=gpunn.SGD(lr=0.5), batch_size=8, **options)
+    trainer.fit(X, y, epochs=epochs, verbose=0)
+    return trainer
+
+
+def graphs(trainer):
+    return [runner._graph for runner in trainer._engine._runners.values()]
+
+
+def test_every_step_but_the_first_replays_one_graph(place, data):
+    place()
+    trainer = trained(network("cuda"), *data)
+    whole, part = graphs(trainer)
+    assert whole.launches == 3 * (53 // 8) - 1
+    assert part.launches == 3 - 1
+
+
+def test_an_eager_backend_has_no_graph(place, data):
+    place(eager=True)
+    assert graphs(trained(network("cuda"), *data)) == [None, None]
+
+
+def test_a_graph_follows_a_parameter_that_is_set(place, data):
+    place()
+    nets = [network(device) for device in ("numpy", "cuda")]
+    for net in nets:
+        trainer = trained(net, *data)
+        net.parameters["layers.2.weights"] = np.full((5, 8), 0.1)
+        net.theta = net.theta * 0.9
+        trainer.fit(*data, epochs=2, verbose=0)
+    np.testing.assert_allclose(nets[1].theta, nets[0].theta, rtol=1e-11, atol=1e-13)
+
+
+def test_a_graph_follows_other_data(place, data, rng):
+    place()
+    others = rng.standard_normal((53, 7)), rng.integers(0, 3, 53)
+    nets = [network(device) for device in ("numpy", "cuda")]
+    for net in nets:
+        trainer = trained(net, *data)
+        trainer.fit(*others, epochs=2, verbose=0)
+        trainer.fit(others[0][:30], others[1][:30], epochs=1, verbose=0)
+    np.testing.assert_allclose(nets[1].theta, nets[0].theta, rtol=1e-11, atol=1e-13)
+
+
+def test_a_graph_follows_the_learning_rate(place, data):
+    place()
+    nets = [network(device) for device in ("numpy", "cuda")]
+    for net in nets:
+        trainer = trained(net, *data)
+        trainer.lr_scale = 0.1
+        trainer.fit(*data, epochs=2, verbose=0)
+    np.testing.assert_allclose(nets[1].theta, nets[0].theta, rtol=1e-11, atol=1e-13)
+
+
+@pytest.fixture
+def reads_the_host():
+    """An op whose function for the GPU looks at a number on the host."""
+
+    def halve(x, y):
+        y[...] = x * (0.5 if float(x.get().max()) < 1e9 else 0.25)
+
+    register_op(
+        "halve", "x(*S) -> y(*S)", formula="{y} = {x}/2", source="a test", numpy=lambda x, y: None, cuda=halve
+    )
+    yield
+    del OPS["halve"]
+
+
+def test_an_op_that_cannot_be_captured_is_named_once_and_runs(place, reads_the_host):
+    backend = place()
+    program = Program("float64")
+    x, y = (program.slot(name, (4,), Role.INPUT) for name in ("x", "y"))
+    program.emit("halve", (x,), {"y": y}, label="layer 0 Halve")
+    program.pin(x, y)
+    runner = backend.load(program, {})
+    runner.write("x", [1.0, 2.0, 3.0, 4.0])
+    with pytest.warns(
+        gpunn.GpunnWarning, match="op 'halve' cannot be part of a CUDA graph .* copy to the host"
+    ):
+        runner.run(3)
+    runner.run(2)
+    np.testing.assert_array_equal(runner.read("y"), [0.5, 1.0, 1.5, 2.0])
+
+
+def test_an_op_without_a_kernel_for_a_gpu_is_refused(place):
+    backend = place()
+    register_op("third", "x(*S) -> y(*S)", formula="{y} = {x}/3", source="a test", numpy=lambda x, y: None)
+    try:
+        program = Program("float64")
+        x, y = (program.slot(name, (4,), Role.INPUT) for name in ("x", "y"))
+        program.emit("third", (x,), {"y": y})
+        with pytest.raises(gpunn.ProgramError, match="the cuda backend has no kernel for op 'third'"):
+            backend.load(program, {})
+    finally:
+        del OPS["third"]
+
+
+# ------------------------------------------------------------------ products
+
+
+def laid_out(cupy, values):
+    return cupy.asarray(np.ascontiguousarray(values))
+
+
+@pytest.mark.parametrize("epilogue", ["", "bias", "relu"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("transposed", [(False, False), (True, False), (False, True), (True, True)])
+@pytest.mark.parametrize(("rows", "columns", "inner"), [(1, 1, 1), (2, 3, 4), (5, 1, 7), (1, 6, 2)])
+def test_a_product_is_that_of_row_major_matrices(rng, rows, columns, inner, transposed, dtype, epilogue):
+    cupy = FakeCupy()
+    lt = CublasLt(FakeCublasLt(cupy), 0)
+    left, right = rng.standard_normal((rows, inner)), rng.standard_normal((inner, columns))
+    out, bias, rates = rng.standard_normal((rows, columns)), rng.standard_normal(columns), [0.5, 0.25]
+    given = [
+        laid_out(cupy, values.astype(dtype))
+        for values in (left.T if transposed[0] else left, right.T if transposed[1] else right, out, bias)
+    ]
+    scales = laid_out(cupy, np.array(rates, dtype))
+    plan = lt.plan(Matmul(rows, columns, inner, dtype, *transposed, epilogue=epilogue), address(given[3]))
+    places = [address(array) for array in (*given[:3], scales[:1], scales[1:])]
+    lt.multiply(plan, *places, 0)
+    expected = 0.5 * left @ right + 0.25 * out + (bias if epilogue else 0)
+    expected = np.maximum(expected, 0) if epilogue == "relu" else expected
+    np.testing.assert_allclose(
+        given[2].get(), expected, rtol=1e-5 if dtype == "float32" else 1e-13, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(("precision", "compute"), [("float32", 68), ("tf32", 77)])
+def test_tensor_cores_round_only_where_they_are_asked_to(place, data, precision, compute):
+    backend = place(precision=precision)
+    net = network("cuda", dtype="float32", precision=precision)
+    net.fit(*data, loss="cross_entropy", epochs=1, verbose=0)
+    net.predict_proba(data[0])
+    assert backend.gpu._lt_library.precisions == {compute}
+
+
+def test_a_precision_of_float32_is_not_for_float64(place):
+    place(precision="tf32")
+    with pytest.raises(gpunn.ArgumentError, match="precision 'tf32' is for dtype 'float32'"):
+        network("cuda", precision="tf32")
+
+
+def test_plans_are_given_back(place, data):
+    backend = place()
+    net = network("cuda")
+    net.fit(*data, loss="cross_entropy", epochs=2, verbose=0)
+    del net
+    gc.collect()
+    assert list(backend.gpu._lt_library.objects.values()) == ["handle"]
+
+
+# ------------------------------------------------------------------ memory
+
+
+def test_a_batch_that_does_not_fit_says_which_would(place, rng):
+    place(room=WORKSPACE + 4_000_000)
+    net = network("cuda", [gpunn.Dense(1000, activation="tanh"), gpunn.Dense(2)])
+    X, y = rng.standard_normal((400, 7)), rng.integers(0, 2, 400)
+    told = r"needs 6 MiB of the memory of GPU 0, .*: batches of (\d+) would fit"
+    with pytest.raises(gpunn.errors.DeviceMemoryError, match=told) as caught:
+        net.fit(X, y, loss="cross_entropy", batch_size=400, verbose=0)
+    batch_size = int(re.search(told, str(caught.value))[1])
+    del caught  # It holds what had been allocated.
+    gc.collect()
+    history = net.fit(X[:batch_size], y[:batch_size], loss="cross_entropy", batch_size=batch_size, verbose=0)
+    assert np.isfinite(history["loss"]).all()
+
+
+def test_data_that_do_not_fit_say_how_large_they_are(place, rng):
+    place(room=WORKSPACE + 400_000)
+    net = network("cuda", [gpunn.Dense(2)])
+    with pytest.raises(gpunn.errors.DeviceMemoryError, match=r"1 MiB for float64 \(20000, 7\) do not fit"):
+        net.fit(rng.standard_normal((20_000, 7)), rng.integers(0, 2, 20_000), loss="cross_entropy", verbose=0)
+
+
+def test_a_run_gives_its_memory_back(place, data):
+    backend = place()
+    before = backend.gpu.cupy.used
+    net = network("cuda")
+    trained(net, *data)
+    del net
+    gc.collect()
+    assert backend.gpu.cupy.used - before <= WORKSPACE
+
+
+# ------------------------------------------------------------------ files
+
+
+def test_a_run_goes_on_from_a_file_with_the_same_bytes(place, data, tmp_path):
+    place()
+    straight, broken = (network("cuda") for _ in range(2))
+    trained(straight, *data, epochs=4)
+    trained(broken, *data, epochs=2).save(tmp_path / "run.safetensors")
+    resumed = gpunn.Trainer.load(tmp_path / "run.safetensors", device="cuda")
+    resumed.fit(*data, epochs=2, verbose=0)
+    assert resumed.network.theta.tobytes() == straight.theta.tobytes()
+
+
+def test_a_network_moves_to_a_gpu_and_back(place, data, tmp_path):
+    place()
+    net = network("cpu")
+    there = net.to("cuda")
+    np.testing.assert_array_equal(there.theta, net.theta)
+    there.save(tmp_path / "net.safetensors")
+    again = gpunn.load(tmp_path / "net.safetensors", device="cuda")
+    np.testing.assert_allclose(again.predict(data[0]), net.predict(data[0]), rtol=1e-12)
