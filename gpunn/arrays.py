@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 
 from .errors import DataError
 
-__all__ = ["as_numbers", "blocks", "column_names", "first_where", "place", "stays_on_disk"]
+__all__ = ["as_numbers", "blocks", "column_names", "first_where", "on_gpu", "place", "stays_on_disk"]
 
 Array = NDArray[Any]
+
+#: What DLPack calls memory of a GPU, and memory that a GPU and the host share.
+DLPACK_CUDA = (2, 13)
 
 #: Numbers in one block of :func:`blocks`: small beside any file, large beside the cost of a call.
 BLOCK = 1 << 18
@@ -45,6 +48,18 @@ def as_numbers(name: str, values: Any) -> Array:
             hint = f"unequal rows, None or strings among the numbers? Convert with {name}.astype(float)"
         raise DataError(f"{name} has dtype {array.dtype} ({type(values).__name__}), expected numbers: {hint}")
     return array
+
+
+def on_gpu(values: Any) -> bool:
+    """Whether values lie on a GPU: an array of CuPy, PyTorch, JAX or Numba there.
+
+    >>> on_gpu(np.zeros(3)), on_gpu([1, 2])
+    (False, False)
+    """
+    if hasattr(values, "__cuda_array_interface__"):
+        return True
+    where = getattr(values, "__dlpack_device__", None)
+    return callable(where) and where()[0] in DLPACK_CUDA
 
 
 def _are_words(array: Array) -> bool:

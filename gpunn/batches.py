@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import as_numbers, blocks, column_names, first_where, place, stays_on_disk
+from .arrays import as_numbers, blocks, column_names, first_where, on_gpu, place, stays_on_disk
 from .backends.base import Backend
 from .errors import ArgumentError, DataError, ShapeError
 from .losses import Loss
@@ -24,6 +24,7 @@ from .variants import Model, Targets
 
 __all__ = [
     "Batches",
+    "adopted_inputs",
     "as_inputs",
     "as_numbers",
     "as_targets",
@@ -118,6 +119,27 @@ def as_inputs(values: Any, model: Model, name: str = "X", *, empty: bool = False
     A memory map keeps the dtype that it has: a minibatch is converted when it is read.
     """
     array = as_numbers(name, values)
+    _check_inputs(array, model, name, empty)
+    return _ready(array, model.dtype)
+
+
+def adopted_inputs(
+    backend: Backend, values: Any, model: Model, name: str = "X", *, empty: bool = False
+) -> tuple[Any, Any]:
+    """X that lies on the network's GPU, ready there, copied only where needed, and what shows its values."""
+    array, shown = backend.adopt(name, values)
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{name} has dtype {array.dtype}, expected numbers: convert it to numbers first")
+    _check_inputs(shown, model, name, empty)
+    return backend.ready(array, model.dtype), shown
+
+
+def _on_host(backend: Backend, name: str, values: Any) -> Any:
+    """What is checked on the host, brought there if it lies on a GPU."""
+    return np.asarray(backend.adopt(name, values)[1]) if on_gpu(values) else values
+
+
+def _check_inputs(array: Any, model: Model, name: str, empty: bool) -> None:
     want = model.input_shape
     if array.shape[1:] != want or array.ndim == 0:
         shown = f"(n, {', '.join(map(str, want))})"
@@ -129,7 +151,6 @@ def as_inputs(values: Any, model: Model, name: str = "X", *, empty: bool = False
         raise ShapeError(f"{name} has shape {array.shape}, the network takes {shown}{hint}")
     if not len(array) and not empty:
         raise DataError(f"{name} is empty: it has shape {array.shape}, expected at least one example")
-    return _ready(array, model.dtype)
 
 
 def as_targets(
@@ -329,9 +350,18 @@ def prepare(
     names: tuple[str, str] = ("X", "y"),
 ) -> Batches:
     """Check a data set and put it on the device."""
-    given_X, columns = as_numbers(names[0], X), column_names(X)
-    inputs = as_inputs(given_X, model, names[0])
+    columns = column_names(X)
+    if on_gpu(X):
+        there, given_X = adopted_inputs(backend, X, model, names[0])
+        inputs = given_X
+    else:
+        given_X = as_numbers(names[0], X)
+        inputs = as_inputs(given_X, model, names[0])
+        there = None
     count = len(inputs)
+    y, sample_weight = (
+        _on_host(backend, name, values) for name, values in ((names[1], y), ("sample_weight", sample_weight))
+    )
     given_y = as_numbers(names[1], y)
     target, is_labels = as_targets(given_y, loss, outputs, model.dtype, count, names[1])
     labels = target if is_labels else None
@@ -344,7 +374,10 @@ def prepare(
         names[0]: Given(given_X, inputs, model.dtype, columns),
         names[1]: Given(given_y, target, kind, column_names(y)),
     }
-    data = {"X": backend.upload(inputs, model.dtype), "T": backend.upload(target, kind)}
+    data = {
+        "X": backend.upload(inputs, model.dtype) if there is None else there,
+        "T": backend.upload(target, kind),
+    }
     if weights is not None:
         data["weights"] = backend.upload(weights, model.dtype)
         host["sample_weight"] = Given(weights, weights, model.dtype)

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from . import checkpoint, variants
 from .activations import ACTIVATIONS
+from .arrays import on_gpu
 from .backends.base import Memory, Runner
-from .batches import Batches, as_inputs, as_numbers, check_metrics, prepare, prepared
+from .batches import Batches, adopted_inputs, as_inputs, as_numbers, check_metrics, prepare, prepared
 from .device import backend_for
 from .errors import ArgumentError, DataError, ShapeError, unknown_name, whole_number
 from .initializers import initialize
@@ -411,10 +412,15 @@ class Sequential:
 
     # ------------------------------------------------------------------ using
 
-    def predict(self, X: Any, batch_size: int = 1024) -> Array:
-        """The output a for each example: (n, *output_shape), of the network's dtype."""
-        inputs = as_inputs(X, self.model, empty=True)
+    def predict(self, X: Any, batch_size: int = 1024) -> Any:
+        """The output a for each example: (n, *output_shape), of the network's dtype.
+
+        For an array on the network's GPU (of CuPy, PyTorch or JAX), one of the same library there.
+        """
         size = whole_number("batch_size", batch_size, 1)
+        if on_gpu(X):
+            return self._predict_there(X, size)
+        inputs = as_inputs(X, self.model, empty=True)
         result = np.empty((len(inputs), *self.output_shape), self.dtype)
         for start in range(0, len(inputs), size):
             rows = slice(start, min(start + size, len(inputs)))
@@ -431,7 +437,22 @@ class Sequential:
                 result[rows] = self.backend.download(output[:count])
         return result
 
-    def predict_proba(self, X: Any, batch_size: int = 1024) -> Array:
+    def _predict_there(self, X: Any, size: int) -> Any:
+        """:meth:`predict` for an array on the GPU, which never leaves it."""
+        inputs, _ = adopted_inputs(self.backend, X, self.model, empty=True)
+        result = self.backend.zeros((len(inputs), *self.output_shape), self.dtype)
+        for start in range(0, len(inputs), size):
+            count = min(size, len(inputs) - start)
+            room = min(size, 1 << (count - 1).bit_length())
+            with self._lock:
+                runner = self._runner(("prediction", room), variants.prediction, room)
+                self.backend.assign(runner.array("x")[:count], inputs[start : start + count])
+                runner.run()
+                output = runner.array(runner.program.marks["output"])
+                self.backend.assign(result[start : start + count], output[:count])
+        return self.backend.given_back(result, X)
+
+    def predict_proba(self, X: Any, batch_size: int = 1024) -> Any:
         """The probabilities of the classes, (n, n_out).
 
         The output itself where the last activation is softmax or sigmoid; softmax (sigmoid) of the output
@@ -582,7 +603,7 @@ class Sequential:
 
     def jacobian(self, x: Any) -> Array:
         """∂output/∂input at one example, (*output_shape, *input_shape), or at each of several, (n, ...)."""
-        array = as_numbers("x", x)
+        array = as_numbers("x", np.asarray(self.backend.adopt("x", x)[1]) if on_gpu(x) else x)
         single = array.shape == self.input_shape
         inputs = as_inputs(array[None] if single else array, self.model, "x", empty=True)
         if not np.isfinite(inputs).all():

@@ -11,7 +11,9 @@ from gpunn.device import BACKENDS, backend_for
 
 #: Those that have to be there; a device that is not asked for may be missing.
 WANTED = os.environ.get("GPUNN_TEST_DEVICES", "").split(",") if os.environ.get("GPUNN_TEST_DEVICES") else []
-DEVICES = WANTED or list(BACKENDS)
+DEVICES = [
+    pytest.param(name, marks=pytest.mark.gpu) if name == "cuda" else name for name in WANTED or list(BACKENDS)
+]
 
 
 def there(name):

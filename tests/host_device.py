@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from functools import cache
 
@@ -31,7 +30,7 @@ class Shim:
         by_file = defaultdict(list)
         for kernel in instances():
             by_file[kernel.file].append(kernel.expression)
-        folder = sources or os.environ.get("CUDA_HOST_SOURCES") or next(iter(kernels.__path__))
+        folder = sources or next(iter(kernels.__path__))
         self.driver = HostDriver(by_file, sources=folder, sanitize=sanitize)
         self.launched = []
 

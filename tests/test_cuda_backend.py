@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 import re
+import weakref
 
 import numpy as np
 import oracle
 import pytest
 from fake_cuda import FakeCublasLt, FakeCupy
-from host_device import SMALL, fake_gpu
+from host_device import SMALL, fake_gpu, simulated_backend
 
 import gpunn
 from gpunn.backends.cuda.backend import CudaBackend
@@ -112,6 +113,19 @@ def test_two_hundred_steps_are_those_of_the_four_equations(place, epilogues, rng
             layer.W, layer.b = layer.W - 0.5 * weights, layer.b - 0.5 * bias
     expected = np.concatenate([part.ravel() for layer in theirs for part in (layer.W, layer.b)])
     assert np.linalg.norm(net.theta - expected) <= 1e-9 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("epilogues", [True, False], ids=["epilogues", "no epilogues"])
+def test_a_run_with_generated_kernels_is_that_of_the_cpu(place, monkeypatch, epilogues):
+    monkeypatch.setenv("GPUNN_CUDA_KERNELS", "numba")
+    simulated_backend()
+    place(epilogues=epilogues)
+    X, y = np.linspace(-1, 1, 35).reshape(5, 7), np.arange(5) % 3
+    layers = [gpunn.Dense(4, activation="silu"), gpunn.Dense(3), gpunn.Dense(3, activation="tanh")]
+    nets = [network(device, layers) for device in ("numpy", "cuda")]
+    for net in nets:
+        net.fit(X, y, loss="quadratic", optimizer=gpunn.SGD(lr=0.5), batch_size=3, epochs=2, verbose=0)
+    np.testing.assert_allclose(nets[1].theta, nets[0].theta, rtol=1e-11, atol=1e-13)
 
 
 # ------------------------------------------------------------------ the graph
@@ -325,3 +339,174 @@ def test_a_network_moves_to_a_gpu_and_back(place, data, tmp_path):
     there.save(tmp_path / "net.safetensors")
     again = gpunn.load(tmp_path / "net.safetensors", device="cuda")
     np.testing.assert_allclose(again.predict(data[0]), net.predict(data[0]), rtol=1e-12)
+
+
+# ------------------------------------------------------------------ arrays of other libraries
+
+
+class Tensor:
+    """An array of another library on a GPU, which says so by DLPack alone."""
+
+    def __init__(self, array):
+        self.array, self.streams = array, []
+
+    def __dlpack_device__(self):
+        return 2, 0
+
+    def __dlpack__(self, stream=None):
+        self.streams.append(stream)
+        return self.array
+
+
+def test_what_lies_on_the_gpu_is_predicted_there_without_a_copy(place, data):
+    backend = place()
+    net, X = network("cuda"), backend.gpu.upload(data[0])
+    output = net.predict(X, batch_size=16)
+    assert type(output) is type(X)
+    np.testing.assert_array_equal(output.get(), net.predict(data[0], batch_size=16))
+
+
+def test_data_on_the_gpu_are_trained_on_without_a_copy(place, data):
+    backend = place()
+    X = backend.gpu.upload(data[0])
+    there, here = (network("cuda") for _ in range(2))
+    trainer = gpunn.Trainer(there, loss="cross_entropy", batch_size=8)
+    assert trainer._batches(X, data[1], None, None).data["X"] is X
+    for net, inputs, labels in ((there, X, backend.gpu.upload(data[1])), (here, *data)):
+        net.fit(inputs, labels, loss="cross_entropy", batch_size=8, epochs=2, verbose=0)
+    assert there.theta.tobytes() == here.theta.tobytes()
+
+
+def test_what_says_by_dlpack_that_it_is_there_is_taken_on_the_networks_own_stream(place, data):
+    backend = place()
+    tensor = Tensor(backend.gpu.upload(data[0]))
+    net = network("cuda")
+    np.testing.assert_array_equal(net.predict(tensor).get(), net.predict(data[0]))
+    assert tensor.streams == [backend.gpu.stream.ptr]
+
+
+@pytest.mark.parametrize("call", ["predict", "evaluate", "gradients", "jacobian"])
+def test_every_call_takes_what_lies_on_the_gpu(place, data, call):
+    backend = place()
+    net, (X, y) = network("cuda"), data
+    arguments = (y,) if call in ("evaluate", "gradients") else ()
+    options = {"loss": "cross_entropy"} if arguments else {}
+    found, expected = (getattr(net, call)(x, *arguments, **options) for x in (backend.gpu.upload(X), X))
+    if isinstance(expected, dict):
+        assert {key: np.asarray(v).tolist() for key, v in found.items()} == {
+            key: np.asarray(v).tolist() for key, v in expected.items()
+        }
+    else:
+        np.testing.assert_array_equal(np.asarray(found), expected)
+
+
+def test_numbers_of_another_dtype_are_converted_on_the_gpu(place, data):
+    backend = place()
+    X = backend.gpu.upload((data[0] * 100).astype("int32"))
+    net = network("cuda", dtype="float32")
+    np.testing.assert_array_equal(net.predict(X).get(), net.predict((data[0] * 100).astype("int32")))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (np.zeros((3, 5)), r"X has shape \(3, 5\), the network takes \(n, 7\)"),
+        (np.zeros((3, 7), "complex128"), "X has dtype complex128, expected numbers"),
+        (np.zeros((0, 7)), "X is empty"),
+    ],
+)
+def test_bad_data_on_the_gpu_are_refused(place, values, words):
+    backend = place()
+    with pytest.raises(gpunn.GpunnError, match=words):
+        network("cuda").fit(backend.gpu.upload(values), np.zeros(len(values), int), loss="cross_entropy")
+
+
+def test_nan_on_the_gpu_is_found_and_named(place, data):
+    backend = place()
+    X = data[0].copy()
+    X[17, 2] = np.nan
+    with pytest.raises(gpunn.DataError, match="X holds nan at row 17, column 2"):
+        network("cuda").evaluate(backend.gpu.upload(X), data[1], loss="cross_entropy")
+
+
+def test_data_on_another_gpu_are_refused(place, data):
+    backend = place()
+    X = backend.gpu.upload(data[0])
+    backend.gpu.cupy.device_of_arrays = 1
+    with pytest.raises(gpunn.DataError, match=r"X lies on GPU 1, the network on GPU 0: .*net.to\('cuda:1'\)"):
+        network("cuda").predict(X)
+
+
+def test_a_network_on_the_cpu_says_how_to_bring_data_there(place, data):
+    backend = place()
+    with pytest.raises(gpunn.DataError, match=r"X lies on a GPU, and the network computes on the CPU"):
+        network("cpu").predict(backend.gpu.upload(data[0]))
+
+
+# ------------------------------------------------------------------ data that stay on the host
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    """Chunks of some twenty examples."""
+    monkeypatch.setattr("gpunn.backends.cuda.runner.CHUNK", 20 * 7 * 8)
+
+
+@pytest.mark.parametrize("eager", [True, False], ids=["eager", "captured"])
+@pytest.mark.parametrize("batch_size", [1, 8, 20, 53])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_data_that_are_streamed_give_the_same_bytes(
+    place, data, rng, small_chunks, batch_size, eager, weighted
+):
+    weights = rng.random(53) if weighted else None
+    thetas = []
+    for resident in (1.0, 0.0):
+        place(resident=resident, eager=eager)
+        net = network("cuda")
+        options = {"epochs": 3, "sample_weight": weights, "verbose": 0, "validation_data": data}
+        history = net.fit(*data, loss="cross_entropy", batch_size=batch_size, **options)
+        thetas.append((net.theta.tobytes(), history["loss"], history["val_loss"]))
+    assert thetas[0] == thetas[1]
+
+
+def test_a_memory_map_of_another_dtype_is_streamed(place, data, small_chunks, tmp_path):
+    np.save(tmp_path / "X.npy", data[0])
+    X = np.load(tmp_path / "X.npy", mmap_mode="r")
+    thetas = []
+    for resident in (1.0, 0.0):
+        place(resident=resident)
+        net = network("cuda", dtype="float32")
+        net.fit(X, data[1], loss="cross_entropy", batch_size=8, epochs=2, verbose=0)
+        thetas.append(net.theta.tobytes())
+    assert thetas[0] == thetas[1]
+
+
+def test_streams_and_data_on_the_gpu_take_turns(place, data, small_chunks):
+    backend = place(resident=0.0)
+    nets = [network(device) for device in ("numpy", "cuda")]
+    for net in nets:
+        trainer = trained(net, *data)
+        backend.resident = 1.0
+        trainer.fit(*data, epochs=1, verbose=0)
+        backend.resident = 0.0
+        trainer.fit(data[0][:31], data[1][:31], epochs=1, verbose=0)
+    np.testing.assert_allclose(nets[1].theta, nets[0].theta, rtol=1e-11, atol=1e-13)
+
+
+def test_what_is_streamed_is_not_kept_alive(place, data, small_chunks):
+    place(resident=0.0)
+    X = data[0].copy()
+    gone = weakref.ref(X)
+    trainer = trained(network("cuda"), X, data[1])
+    del X
+    gc.collect()
+    assert gone() is None
+    assert trainer.epochs_done == 3
+
+
+@pytest.mark.parametrize("call", ["evaluate", "gradients", "errors"])
+def test_every_call_takes_data_that_stay_on_the_host(place, data, small_chunks, call):
+    place(resident=0.0)
+    ours, theirs = (getattr(network(d), call)(*data, loss="cross_entropy") for d in ("cuda", "numpy"))
+    for key, value in theirs.items():
+        np.testing.assert_allclose(ours[key], value, rtol=1e-11, atol=1e-14)

@@ -9,7 +9,7 @@ from pathlib import Path
 import mpmath
 import numpy as np
 import pytest
-from cuda_host.mutate import FAULTS
+from cuda_host.mutate import FAULTS, ROOT
 from host_device import SMALL, host_backend, shim
 from one_op import outcome, program_of
 from oracle import SIGMA
@@ -442,7 +442,9 @@ def test_sums_of_many_blocks_are_whole(name):
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
-def test_a_fault_can_still_be_put_into_the_kernels(fault, tmp_path):
-    shutil.copy(Path(*kernels.__path__) / fault.file, tmp_path)
+def test_a_fault_can_still_be_put_where_it_belongs(fault, tmp_path):
+    copied = tmp_path / fault.home / fault.file
+    copied.parent.mkdir(parents=True)
+    shutil.copy(ROOT / fault.home / fault.file, copied)
     fault.put_into(tmp_path)
-    assert fault.old not in (tmp_path / fault.file).read_text(encoding="utf-8") or fault.old in fault.new
+    assert copied.read_text(encoding="utf-8") != (ROOT / fault.home / fault.file).read_text(encoding="utf-8")

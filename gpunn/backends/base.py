@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ProgramError, ShapeError
+from ..errors import DataError, ProgramError, ShapeError
 from ..fusion import Pattern
 from ..ops import OPS, rule
 from ..program import Program
@@ -90,6 +90,24 @@ class Backend(ABC):
 
         A memory map may stay as it is where the backend converts each minibatch when it is read.
         """
+
+    def adopt(self, name: str, values: Any) -> tuple[Any, Any]:
+        """An array of another library on a GPU, without a copy, and what shows its values on the host.
+
+        Raises ``DataError`` where the backend computes elsewhere.
+        """
+        raise DataError(
+            f"{name} lies on a GPU, and the network computes on the CPU: move one of them, for instance with "
+            f"net.to('cuda'), or {name}.cpu() of PyTorch and {name}.get() of CuPy"
+        )
+
+    def ready(self, array: Any, dtype: str) -> Any:
+        """A device array, contiguous and of that dtype; itself where it is."""
+        raise NotImplementedError
+
+    def given_back(self, array: Any, like: Any) -> Any:
+        """A device array as the library of ``like`` has arrays, without a copy."""
+        raise NotImplementedError
 
     @abstractmethod
     def download(self, array: Any) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Faults put into the kernels by hand, one at a time: the tests have to find every one.
+"""Faults put into the kernels and the CUDA backend by hand, one at a time: the tests have to find every one.
 
     python tests/cuda_host/mutate.py [part of a file's name]
 
@@ -18,12 +18,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-TESTS = ("tests/test_parity.py", "tests/test_cuda_kernels.py")
+#: What may find a fault in a kernel; the quicker ones first, the rest run only where these find nothing.
+TESTS = ("tests/test_cuda_kernels.py", "tests/test_extremes.py", "tests/test_parity.py")
+
+#: What may find a fault in the backend.
+BACKEND_TESTS = ("tests/test_cuda_backend.py",)
+BACKEND = Path("gpunn") / "backends" / "cuda"
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault: in this file, ``old``, which stands there once, becomes ``new``."""
+    """In this file of ``kernels/`` or of the backend ``old``, which stands there once, becomes ``new``."""
 
     file: str
     old: str
@@ -32,9 +37,14 @@ class Fault:
     def __str__(self) -> str:
         return f"{self.file}: {' '.join(self.old.split())}  ->  {' '.join(self.new.split()) or '(nothing)'}"
 
-    def put_into(self, folder: Path) -> None:
-        """Change the file of a folder."""
-        path = folder / self.file
+    @property
+    def home(self) -> Path:
+        """The folder of the file, below the root."""
+        return BACKEND if self.file.endswith(".py") else Path("kernels")
+
+    def put_into(self, root: Path) -> None:
+        """Change the file below a root."""
+        path = root / self.home / self.file
         text = path.read_text(encoding="utf-8")
         assert text.count(self.old) == 1, f"{self}: stands there {text.count(self.old)} times"
         path.write_text(text.replace(self.old, self.new), encoding="utf-8")
@@ -169,30 +179,64 @@ FAULTS = [
     Fault("data.cu", "bytes % 4 == 0 && aligned<4>(X, x)", "bytes % 4 == 0"),
     Fault("data.cu", "rows, bytes / 4)", "rows, bytes / 16)"),
     Fault("data.cu", "(blockIdx.y) * blockDim.x + threadIdx.x; k < count", "(threadIdx.x); k < count"),
+    # Products, and what runs them.
+    Fault("cublaslt.py", '"TRANSA", int(product.right_transposed)', '"TRANSA", int(product.left_transposed)'),
+    Fault("cublaslt.py", "k = product.columns, product.rows,", "k = product.rows, product.columns,"),
+    Fault("cublaslt.py", "*shape, shape[0])", "*shape, max(shape))"),
+    Fault("cublaslt.py", "            right,\n            a,\n            left,\n            b,",
+          "            left,\n            a,\n            right,\n            b,"),
+    Fault("cublaslt.py", '"BIAS_POINTER", bias)', '"BIAS_POINTER", bias + 8)'),
+    Fault("runner.py", "alpha, beta = one, one if step.accumulate else zero", "alpha, beta = one, one"),
+    Fault("runner.py", "if step.rates is not None:", "if step.rates is not None and step.accumulate:"),
+    Fault("runner.py", "self._where[i], self._calls[i], self._graph = where, self._made(i), None",
+          "self._where[i], self._calls[i] = where, self._made(i)"),
+    Fault("runner.py", "            self._gpu.assign(own, array)\n", "            own = own\n"),
+    Fault("runner.py", "self._warm, steps = True, steps - 1", "self._warm = True"),
+    Fault("runner.py", "            for _ in range(steps):\n                self._gpu.run(calls)",
+          "            self._gpu.run(calls)"),
+    Fault("runner.py", "            position += count * batch\n", ""),
+    Fault("streaming.py", "at, room = first % (2 * self.rows)", "at, room = first % self.rows"),
+    Fault("streaming.py", "np.arange(count) % (2 * self.rows)", "np.arange(count) % (2 * self.rows + 1)"),
+    Fault("lower.py", '(*op.outs, np.int64(op.attrs["rows"]))', "(*op.outs, np.int64(0))"),
+    Fault("lower.py", "out = z if kept else a", "out = a"),
+    Fault("lower.py", "low.product(first, (True, False)", "low.product(first, (True, True)"),
+    Fault("lower.py", "words = rest[0].ins[1] if rest else None", "words = None"),
+    Fault("lower.py", "found.append(low.one_block(kernel(\"mass_of\"", "(low.one_block(kernel(\"mass_of\""),
 ]  # fmt: skip
 
 
 def found_by(fault: Fault, scratch: Path) -> str:
-    """The test that fails with the fault in the kernels; empty where none does."""
+    """The test that fails with the fault in a copy of the project; empty where none does."""
     folder = Path(tempfile.mkdtemp(dir=scratch))
-    shutil.copytree(ROOT / "kernels", folder / "kernels")
-    fault.put_into(folder / "kernels")
-    elsewhere = {"CUDA_HOST_SOURCES": str(folder / "kernels"), "XDG_CACHE_HOME": str(scratch), "CI": "1"}
+    for part in ("gpunn", "kernels", "tests"):
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    fault.put_into(folder)
+    elsewhere = {"XDG_CACHE_HOME": str(scratch), "CI": "1"}
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "cuda_host", "-rf"]
-    done = subprocess.run(
-        [*command, *TESTS], cwd=ROOT, env=os.environ | elsewhere, capture_output=True, text=True, check=False
-    )
-    shutil.rmtree(folder)
-    if done.returncode == 0:
+    try:
+        for tests in BACKEND_TESTS if fault.home == BACKEND else TESTS:
+            done = subprocess.run(
+                [*command, tests],
+                cwd=folder,
+                env=os.environ | elsewhere,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            first = re.search(r"^(?:FAILED|ERROR) (\S.*)", done.stdout, re.MULTILINE)
+            if done.returncode not in (0, 1) or (done.returncode and first is None):
+                told = f"{done.stdout}\n{done.stderr}"
+                raise RuntimeError(f"{fault}: pytest ended with {done.returncode}\n{told}")
+            if first:
+                return first[1]
         return ""
-    first = re.search(r"^(?:FAILED|ERROR) (\S.*)", done.stdout, re.MULTILINE)
-    if done.returncode != 1 or first is None:
-        raise RuntimeError(f"{fault}: pytest ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
-    return first[1]
+    finally:
+        shutil.rmtree(folder)
 
 
 def main(wanted: str = "") -> int:
-    """Try every fault; how many survive."""
+    """Try every fault, or those whose file has the words in its name; how many survive."""
     faults = [fault for fault in FAULTS if wanted in fault.file]
     survivors = 0
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(2) as pool:

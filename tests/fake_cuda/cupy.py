@@ -42,7 +42,15 @@ class Array(np.ndarray):
         self.view(np.ndarray)[...] = values
 
     def copy(self):
-        return self.cupy.asarray(self)
+        return self.cupy.asarray(np.array(self.view(np.ndarray)))
+
+    def astype(self, dtype, copy=True):
+        same = self.dtype == np.dtype(dtype) and not copy
+        return self if same else self.cupy.asarray(self.view(np.ndarray).astype(dtype))
+
+    @property
+    def device(self):
+        return SimpleNamespace(id=self.cupy.device_of_arrays)
 
     def __setitem__(self, key, values):
         self.cupy.refuse_in_capture("a copy")
@@ -56,7 +64,8 @@ class Array(np.ndarray):
 
 
 class Event:
-    pass
+    def synchronize(self):
+        """Nothing is ever under way."""
 
 
 class Stream:
@@ -127,7 +136,7 @@ class FakeCupy:
     ndarray = Array
 
     def __init__(self, room=1 << 30):
-        self.room, self.used = room, 0
+        self.room, self.used, self.device_of_arrays = room, 0, 0
         self.live = {}  # address of each allocation: its size, and its bytes while they are used
         self.null = Stream(self, 0)
         self.current, self.devices, self.streams = [self.null], [0], [self.null]
@@ -180,10 +189,19 @@ class FakeCupy:
     def asarray(self, values, dtype=None):
         """A copy on the device; of what is there already, none."""
         self.refuse_in_capture("a copy from the host")
+        if isinstance(values, Array) and values.cupy is self and dtype in (None, values.dtype):
+            return values
         array = np.asarray(values, dtype)
         made = self.zeros(array.shape, array.dtype)
         made.view(np.ndarray)[...] = array
         return made
+
+    def from_dlpack(self, values):
+        """The memory itself."""
+        return values.__dlpack__(stream=self.current[-1].ptr)
+
+    def ascontiguousarray(self, array):
+        return array if array.flags.c_contiguous else self.asarray(array)
 
     def isfinite(self, array):
         self.refuse_in_capture("isfinite, which allocates")

@@ -13,8 +13,10 @@ from ...fusion import Pattern
 from ...program import Program
 from ..base import Backend, Memory
 from .gpu import Gpu
+from .interop import OnDevice, adopt, given_back
 from .lower import LOWER, Limits, patterns_for
 from .runner import CudaRunner, outside
+from .streaming import Streamed
 
 __all__ = ["CudaBackend"]
 
@@ -32,6 +34,8 @@ class CudaBackend(Backend):
         How many threads an op may use.
     eager : bool
         Never capture a graph.
+    resident : float
+        The share of the free memory that an array of the data may take; a larger one is streamed.
     """
 
     name = "cuda"
@@ -43,8 +47,10 @@ class CudaBackend(Backend):
         precision: str = "float32",
         limits: Limits | None = None,
         eager: bool = False,
+        resident: float = 0.5,
     ) -> None:
         self.gpu = Gpu(gpu) if isinstance(gpu, int) else gpu
+        self.resident = resident
         self.precision, self.limits, self.eager = precision, limits, eager
 
     def zeros(self, shape: tuple[int, ...], dtype: str) -> Any:
@@ -53,7 +59,10 @@ class CudaBackend(Backend):
         return self._room(lambda n: self.gpu.zeros(n), shape, kind).view(kind).reshape(shape)
 
     def upload(self, array: NDArray[Any], dtype: str) -> Any:
-        """A copy on the GPU, contiguous and of that dtype."""
+        """A copy on the GPU, contiguous and of that dtype; what is too large stays on the host."""
+        kind = np.dtype(dtype)
+        if array.ndim and array.size * kind.itemsize > self.resident * self.gpu.free()[0]:
+            return Streamed(array, dtype)
         with np.errstate(over="ignore"):
             ready = np.ascontiguousarray(array, dtype=dtype)
         return self._room(lambda _: self.gpu.upload(ready), ready.shape, ready.dtype)
@@ -68,6 +77,20 @@ class CudaBackend(Backend):
                 f"{nbytes / 2**20:,.0f} MiB for {kind} {shape} do not fit into the memory of GPU "
                 f"{self.gpu.number}, of which {free:,.0f} of {total:,.0f} MiB are free"
             ) from error
+
+    def adopt(self, name: str, values: Any) -> tuple[Any, Any]:
+        """An array of another library on this GPU, without a copy, and what shows its values on the host."""
+        array = adopt(self.gpu, name, values)
+        return array, OnDevice(self.gpu, array)
+
+    def ready(self, array: Any, dtype: str) -> Any:
+        """A device array, contiguous and of that dtype; itself where it is."""
+        with self.gpu.here():
+            return self.gpu.cupy.ascontiguousarray(array.astype(dtype, copy=False))
+
+    def given_back(self, array: Any, like: Any) -> Any:
+        """A device array as the library of ``like`` has arrays, without a copy."""
+        return given_back(self.gpu, array, like)
 
     def download(self, array: Any) -> NDArray[Any]:
         """A copy."""

@@ -69,6 +69,7 @@ class Gpu:
         self.arch = f"sm_{self.device.compute_capability}"
         with self.device:
             self.stream = cupy.cuda.Stream(non_blocking=True)
+            self.copies = cupy.cuda.Stream(non_blocking=True)
         self._load = load or self._compiled
         self._binders: dict[tuple[Any, ...], Binder] = {}
         self._modules: list[Any] = []
@@ -117,6 +118,12 @@ class Gpu:
         """Whether no element is NaN or infinite."""
         with self.here():
             return bool(self.cupy.isfinite(array).all())
+
+    def pinned(self, nbytes: int) -> NDArray[np.uint8]:
+        """Memory of the host that can be copied from while the GPU works."""
+        with self.here():
+            memory = self.cupy.cuda.alloc_pinned_memory(nbytes)
+        return np.frombuffer(memory, np.uint8, nbytes)
 
     def free(self) -> tuple[int, int]:
         """Bytes that are free, what CuPy keeps for later included, and bytes in all."""

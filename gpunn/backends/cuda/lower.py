@@ -297,7 +297,7 @@ def linear(low: Lowering, op: Op) -> list[Step]:
         joined = replace(product.matmul, epilogue=epilogue)
         if low.offers(joined):
             return [replace(product, matmul=joined, bias=bias)]
-    if sigma in OWN and written_by() == "c++":
+    if not rest or (sigma in OWN and written_by() == "c++"):
         return [product, biased(low, out, bias, a, sigma, keep=kept)]
     return [product, biased(low, out, bias, out, "identity", keep=False), *activated(low, rest[0], out)]
 

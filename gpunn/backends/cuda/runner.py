@@ -17,6 +17,7 @@ from ..base import Memory
 from .cublaslt import Matmul, Plan
 from .gpu import Gpu, address
 from .lower import Argument, Launch, Limits, Lowering, Product, Rates, Scratch, Step
+from .streaming import CHUNK, Ring, Streamed
 
 __all__ = ["CudaRunner"]
 
@@ -51,6 +52,8 @@ class CudaRunner(ArrayRunner):
         #: Data that change from epoch to epoch: kept in one place, so that the graph stays as it is.
         self._steady = {str(op.ins[1]) for op in self._gathers} | {str(op.ins[0]) for op in self._schedules}
         self._own: dict[str, Any] = {}
+        self._rings: dict[str, Ring] = {}
+        self._places: Any = None
         self._calls: list[list[Call] | None] = [None] * len(program.ops)
         self._where: list[tuple[int, ...] | None] = [None] * len(program.ops)
         self._graph: Any = None
@@ -107,6 +110,13 @@ class CudaRunner(ArrayRunner):
 
     def _made(self, i: int) -> list[Call]:
         op = self.program.ops[i]
+        if self._rings and op.name == "gather":
+            (step,) = self._steps[i]
+            given = [
+                self._places if argument == op.ins[1] else self._given(argument)
+                for argument in (step.arguments if isinstance(step, Launch) else ())
+            ]
+            return [self._gpu.launch(step.kernel, step.grid, step.block, given)]  # type: ignore[union-attr]
         if outside(op):
             function = rule(op.name).kernels["cuda"]
             views = [None if s is None else self.array(s) for s in (*op.ins, *op.outs)]
@@ -140,18 +150,56 @@ class CudaRunner(ArrayRunner):
 
     def bind(self, **data: Any) -> None:
         """Give the data slots their arrays; a permutation has to stay within the examples."""
+        self._stream(data)
         super().bind(**data)
         for op in self._gathers:
             X, name = (str(slot) for slot in op.ins[:2])
             if name in data and X in self._roots and data[name].size:
-                perm, count = self.read(name), len(self._roots[X])
+                perm, count = self.read(name), len(data.get(X, self._roots[X]))
                 if perm.min() < 0 or perm.max() >= count:
                     raise ShapeError(
                         f"data slot {name!r} holds numbers from {perm.min()} to {perm.max()}, expected "
                         f"places of the {count} examples of {X!r}"
                     )
 
+    def _stream(self, data: dict[str, Any]) -> None:
+        """Rings for data that stay on the host; then all that is gathered comes through rings."""
+        gathered = {str(op.ins[0]) for op in self._gathers}
+        if not any(isinstance(data.get(name), Streamed) for name in gathered):
+            if gathered & data.keys() and self._rings:
+                self._rings, self._places = {}, None
+            return
+        sources = {
+            name: array
+            if isinstance(array, Streamed)
+            else Streamed(self._gpu.download(array), str(array.dtype))
+            for name, array in data.items()
+            if name in gathered
+        }
+        batch = max(self.program.slots[str(op.outs[0])].shape[0] or 1 for op in self._gathers)
+        rows = max(batch, min(source.rows_of(CHUNK) for source in sources.values()) // batch * batch)
+        count = max(len(source) for source in sources.values())
+        if self._rings.keys() == sources.keys() and all(
+            self._rings[name].fits(source, rows) for name, source in sources.items()
+        ):
+            for name, source in sources.items():
+                self._rings[name].source = source
+            if len(self._places) == count:
+                return
+        else:
+            self._rings = {name: Ring(self._gpu, source, rows) for name, source in sources.items()}
+        self._places = next(iter(self._rings.values())).places(count)
+        self._where, self._graph = [None] * len(self._where), None
+
+    def release(self) -> None:
+        """Forget the arrays of the data slots."""
+        super().release()
+        for ring in self._rings.values():
+            ring.source = None
+
     def _kept(self, name: str, array: Any) -> Any:
+        if name in self._rings:
+            return self._rings[name].array
         if not hasattr(array, "__cuda_array_interface__"):
             array = self._gpu.upload(array)
         if name not in self._steady:
@@ -170,6 +218,38 @@ class CudaRunner(ArrayRunner):
         if any(calls is None for calls in self._calls):
             raise self._unbound()
         self._check_room(steps)
+        if self._rings:
+            self._run_streamed(steps)
+        else:
+            self._run(steps)
+
+    def _run_streamed(self, steps: int) -> None:
+        """Run while the next examples are on their way; the order is read once."""
+        gather = self._gathers[0]
+        order, position = self.read(str(gather.ins[1])), int(self.read(str(gather.ins[2]))[0])
+        batch = self.program.slots[str(gather.outs[0])].shape[0] or 1
+        rows = next(iter(self._rings.values())).rows
+        gpu, at_once = self._gpu, rows // batch
+        gpu.copies.wait_event(gpu.stream.record())  # What was queued before may still read the ring.
+        copied: list[Any] = []
+        used: list[Any] = []
+        for number, start in enumerate(range(0, steps, at_once)):
+            count = min(at_once, steps - start)
+            if number >= 2:  # That half, of pinned memory and of the ring, is free again.
+                copied[number - 2].synchronize()
+                gpu.copies.wait_event(used[number - 2])
+            examples = order[position : position + count * batch]
+            for ring in self._rings.values():
+                ring.bring(number % 2, position, examples, gpu.copies)
+            copied.append(gpu.copies.record())
+            gpu.stream.wait_event(copied[-1])
+            self._run(count)
+            used.append(gpu.stream.record())
+            position += count * batch
+        for event in copied[-2:]:
+            event.synchronize()
+
+    def _run(self, steps: int) -> None:
         calls = [call for calls in self._calls if calls for call in calls]
         if not self._warm and steps:
             self._gpu.run(calls)
