@@ -1,5 +1,6 @@
 # make demo: an environment in .venv, and a network trained on real digits.
 # make test: the same with the test extras; lint, types, every test.
+# make cuda-host: the CUDA kernels and backend, run and compiled where no GPU is.
 # make coverage: the tests again, half as fast, with the lines that none of them reaches; fails below 95 %.
 # make campaign: the random tests of numerics, files and kills in full; their figures in build/campaign.jsonl.
 # make docs: the reference pages, from the code.
@@ -10,13 +11,16 @@ BIN := .venv/bin
 GPUNN_RUNS ?= runs
 PEERS ?= torch jax scikit-learn
 
-.PHONY: demo test coverage lint format campaign docs bench peers clean
+.PHONY: demo test cuda-host coverage lint format campaign docs bench peers clean
 
 demo: .venv/.demo
 	$(BIN)/gpunn train --data digits --out $(GPUNN_RUNS)/digits
 
 test: lint
 	$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
+
+cuda-host: .venv/.test
+	$(BIN)/python -m pytest -m cuda_host -n auto --dist worksteal $(PYTEST_ARGS)
 
 coverage: .venv/.test
 	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term --cov-fail-under=95 $(PYTEST_ARGS)

@@ -40,7 +40,7 @@ class Shim:
         if isinstance(kernel, Kernel):
             self.driver.launch(kernel.expression, grid, block, plain)
         else:
-            simulator().launch(kernel, (1,), (32,), plain)
+            simulator().launch(kernel, (2,), (4,), plain)  # Threads of Python: few are quick.
 
 
 def shim(sanitize=False):

@@ -193,16 +193,13 @@ def test_an_op_computes_its_formula(backend, name, attrs, present, sizes, dtype)
 
 
 @pytest.mark.cuda_host
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
     ("name", "attrs", "present", "sizes"), [case for case in SIZED_CASES if case.id.endswith("=1025")]
 )
-def test_a_cuda_kernel_computes_its_formula_with_as_many_threads_as_on_a_gpu(
-    name, attrs, present, sizes, dtype
-):
+def test_a_cuda_kernel_computes_its_formula_with_as_many_threads_as_on_a_gpu(name, attrs, present, sizes):
     backend = host_backend(limits=Limits())
-    written, expected, scale, _, _ = run_op(backend, name, attrs, present, sizes, dtype, seed=3)
-    assert_close(written, expected, scale, dtype)
+    written, expected, scale, _, _ = run_op(backend, name, attrs, present, sizes, "float32", seed=3)
+    assert_close(written, expected, scale, "float32")
 
 
 @pytest.mark.cuda_host

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import DeviceMemoryError
 from ...fusion import Pattern
 from ...program import Program
 from ..base import Backend, Memory
@@ -56,7 +56,8 @@ class CudaBackend(Backend):
     def zeros(self, shape: tuple[int, ...], dtype: str) -> Any:
         """Zeros, aligned."""
         kind = np.dtype(dtype)
-        return self._room(lambda n: self.gpu.zeros(n), shape, kind).view(kind).reshape(shape)
+        nbytes = math.prod(shape) * kind.itemsize
+        return self.gpu.zeros(nbytes).view(kind).reshape(shape)
 
     def upload(self, array: NDArray[Any], dtype: str) -> Any:
         """A copy on the GPU, contiguous and of that dtype; what is too large stays on the host."""
@@ -65,18 +66,7 @@ class CudaBackend(Backend):
             return Streamed(array, dtype)
         with np.errstate(over="ignore"):
             ready = np.ascontiguousarray(array, dtype=dtype)
-        return self._room(lambda _: self.gpu.upload(ready), ready.shape, ready.dtype)
-
-    def _room(self, make: Callable[[int], Any], shape: tuple[int, ...], kind: np.dtype[Any]) -> Any:
-        nbytes = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
-        try:
-            return make(nbytes)
-        except self.gpu.out_of_memory as error:
-            free, total = (n / 2**20 for n in self.gpu.free())
-            raise DeviceMemoryError(
-                f"{nbytes / 2**20:,.0f} MiB for {kind} {shape} do not fit into the memory of GPU "
-                f"{self.gpu.number}, of which {free:,.0f} of {total:,.0f} MiB are free"
-            ) from error
+        return self.gpu.upload(ready)
 
     def adopt(self, name: str, values: Any) -> tuple[Any, Any]:
         """An array of another library on this GPU, without a copy, and what shows its values on the host."""

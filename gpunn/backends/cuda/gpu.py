@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import DeviceError
+from ...errors import DeviceError, DeviceMemoryError
 from . import generated
 from .catalogue import Kernel
 from .code import Code
@@ -22,7 +22,7 @@ from .cublaslt import WORKSPACE, CublasLt, Matmul, Plan, bindings
 from .generated import Generated
 from .probe import why_not
 
-__all__ = ["Gpu", "address"]
+__all__ = ["Gpu", "address", "mib"]
 
 #: From grid, block and arguments to a launch that can be made any number of times.
 Binder = Callable[[tuple[int, ...], tuple[int, ...], Sequence[Any]], Callable[[], None]]
@@ -87,13 +87,12 @@ class Gpu:
 
     def zeros(self, nbytes: int) -> Any:
         """Bytes of zeros; CuPy's memory begins at multiples of 512."""
-        with self.here():
-            return self.cupy.zeros(nbytes, np.uint8)
+        return self._allocated(nbytes, lambda: self.cupy.zeros(nbytes, np.uint8))
 
     def upload(self, array: NDArray[Any]) -> Any:
         """A copy of a host array."""
-        with self.here():
-            return self.cupy.asarray(np.ascontiguousarray(array))
+        ready = np.ascontiguousarray(array)
+        return self._allocated(ready.nbytes, lambda: self.cupy.asarray(ready))
 
     def download(self, array: Any) -> NDArray[Any]:
         """A copy on the host, once everything queued before is done."""
@@ -111,8 +110,7 @@ class Gpu:
 
     def copy(self, array: Any) -> Any:
         """A copy on the device."""
-        with self.here():
-            return array.copy()
+        return self._allocated(array.nbytes, array.copy)
 
     def all_finite(self, array: Any) -> bool:
         """Whether no element is NaN or infinite."""
@@ -131,11 +129,17 @@ class Gpu:
             free, total = self.cupy.cuda.runtime.memGetInfo()
             return free + self.cupy.get_default_memory_pool().free_bytes(), total
 
-    @property
-    def out_of_memory(self) -> type[Exception]:
-        """What an allocation raises where there is no room."""
-        found: type[Exception] = self.cupy.cuda.memory.OutOfMemoryError
-        return found
+    def _allocated(self, nbytes: int, make: Callable[[], Any]) -> Any:
+        """What ``make`` makes here, or an error that says how much was asked for and how much there is."""
+        try:
+            with self.here():
+                return make()
+        except self.cupy.cuda.memory.OutOfMemoryError as error:
+            free, total = self.free()
+            raise DeviceMemoryError(
+                f"{mib(nbytes)} do not fit into the memory of GPU {self.number}, of which {mib(free)} of "
+                f"{mib(total)} are free"
+            ) from error
 
     # ------------------------------------------------------------------ the user's streams
 
@@ -246,6 +250,11 @@ def _abandon(stream: Any) -> None:
         stream.end_capture()
     except Exception:
         return
+
+
+def mib(nbytes: float) -> str:
+    """So many bytes in words."""
+    return f"{nbytes / 2**20:,.0f} MiB"
 
 
 def _word(argument: Any) -> Any:

@@ -71,18 +71,17 @@ class CudaRunner(ArrayRunner):
     def _zeros(self, nbytes: int) -> Any:
         try:
             return self._gpu.zeros(nbytes)
-        except self._gpu.out_of_memory as error:
-            raise self._no_room(nbytes) from error
+        except DeviceMemoryError as error:
+            raise DeviceMemoryError(
+                f"{self.program.title or 'this program'}: {error}: {self._hint(nbytes)}"
+            ) from error
 
-    def _no_room(self, nbytes: int) -> DeviceMemoryError:
-        free, total = self._gpu.free()
+    def _hint(self, nbytes: int) -> str:
+        """What to do where a workspace of so many bytes does not fit."""
+        free, _ = self._gpu.free()
         rows = max((s.shape[0] or 0 for s in self.program.slots.values() if s.name == "x"), default=0)
         fits = int(rows * free / nbytes * 0.9) if rows else 0
-        hint = f"batches of {fits} would fit" if 0 < fits < rows else "close what else uses the GPU"
-        return DeviceMemoryError(
-            f"{self.program.title or 'this program'} needs {_mib(nbytes)} of the memory of GPU "
-            f"{self._gpu.number}, of which {_mib(free)} of {_mib(total)} are free: {hint}"
-        )
+        return f"batches of {fits} would fit" if 0 < fits < rows else "close what else uses the GPU"
 
     def _offers(self, product: Matmul) -> bool:
         return self._gpu.plan(product, self._scratch_bias()) is not None
@@ -324,7 +323,3 @@ def outside(op: Op) -> bool:
 def arguments(step: Step, kind: type[Any]) -> list[Any]:
     """The arguments of that kind."""
     return [a for a in step.arguments if isinstance(a, kind)] if isinstance(step, Launch) else []
-
-
-def _mib(nbytes: float) -> str:
-    return f"{nbytes / 2**20:,.0f} MiB"
