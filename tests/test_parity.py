@@ -205,7 +205,8 @@ def test_a_cuda_kernel_computes_its_formula_with_as_many_threads_as_on_a_gpu(nam
 @pytest.mark.cuda_host
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
-    ("name", "attrs", "present", "sizes"), [case for case in SIZED_CASES if case.values[0] in GENERATED]
+    ("name", "attrs", "present", "sizes"),
+    [case for case in SIZED_CASES if case.values[0] in GENERATED and case.id.endswith(("-1", "-33", "1025"))],
 )
 def test_a_generated_kernel_computes_the_formula_of_its_op(monkeypatch, name, attrs, present, sizes, dtype):
     """In Numba's simulator."""
