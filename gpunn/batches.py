@@ -131,7 +131,7 @@ def adopted_inputs(
     if array.dtype.kind not in "biuf":
         raise DataError(f"{name} has dtype {array.dtype}, expected numbers: convert it to numbers first")
     _check_inputs(shown, model, name, empty)
-    return backend.ready(array, model.dtype), shown
+    return backend.upload(array, model.dtype), shown
 
 
 def _on_host(backend: Backend, name: str, values: Any) -> Any:

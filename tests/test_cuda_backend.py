@@ -115,6 +115,15 @@ def test_two_hundred_steps_are_those_of_the_four_equations(place, epilogues, rng
     assert np.linalg.norm(net.theta - expected) <= 1e-9 * np.linalg.norm(expected)
 
 
+def test_a_weighted_run_is_that_of_the_cpu(place, data, rng):
+    place()
+    nets, weights = [network(device) for device in ("numpy", "cuda")], rng.random(53)
+    options = {"loss": "cross_entropy", "batch_size": 8, "epochs": 3, "verbose": 0}
+    ours, theirs = (net.fit(*data, sample_weight=weights, **options)["loss"] for net in nets)
+    np.testing.assert_allclose(nets[1].theta, nets[0].theta, rtol=1e-11, atol=1e-13)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-11)
+
+
 @pytest.mark.parametrize("epilogues", [True, False], ids=["epilogues", "no epilogues"])
 def test_a_run_with_generated_kernels_is_that_of_the_cpu(place, monkeypatch, epilogues):
     monkeypatch.setenv("GPUNN_CUDA_KERNELS", "numba")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from numpy.typing import NDArray
+
 from ..errors import ProgramError, ShapeError
+from ..ops import HYPER
 from ..program import Program
 from ..slots import WORKSPACE, Role
 from .base import Memory, Runner
@@ -20,6 +23,9 @@ class ArrayRunner(Runner):
     def __init__(self, program: Program, memory: Memory) -> None:
         self.program = program
         self._roots: dict[str, Any] = {}
+        parts = [part for op in program.ops for part in (op.parts or (op,))]
+        self._gathers = [part for part in parts if part.name == "gather"]
+        self._schedules = [part for part in parts if part.name == "schedule"]
         plan = program.plan()
         self._offsets = plan.offsets
         workspace = self._zeros(plan.nbytes)
@@ -88,6 +94,40 @@ class ArrayRunner(Runner):
         for name in data:
             self._roots.pop(name, None)
         self._rebind(i for i, op in enumerate(self.program.ops) if data & op.reads)
+
+    def _look(self, slot: str | None) -> NDArray[Any]:
+        """A slot's content on the host, to be read at once."""
+        return self.read(str(slot))
+
+    def _check_places(self, data: Mapping[str, Any]) -> None:
+        """A permutation that is bound has to stay within the examples."""
+        for X, name in {(str(op.ins[0]), str(op.ins[1])) for op in self._gathers}:
+            if name in data and X in self._roots and data[name].size:
+                perm, count = self._look(name), len(data.get(X, self._roots[X]))
+                if perm.min() < 0 or perm.max() >= count:
+                    raise ShapeError(
+                        f"data slot {name!r} holds numbers from {perm.min()} to {perm.max()}, expected "
+                        f"places of the {count} examples of {X!r}"
+                    )
+
+    def _check_room(self, steps: int) -> None:
+        """Kernels do not look where the data end: so many steps have to fit in what is bound."""
+        read = {(op.ins[1], op.ins[2], self.program.slots[str(op.outs[0])].shape[0]) for op in self._gathers}
+        for perm, cursor, rows in read:
+            first, count = int(self._look(cursor)[0]), self.array(str(perm)).size
+            if not 0 <= first <= count - steps * (rows or 0):
+                raise ProgramError(
+                    f"{steps} steps of {rows} examples from the {first}th on go beyond the {count} "
+                    "examples that are bound"
+                )
+        for op in self._schedules:
+            count, hyper = self.array(str(op.ins[0])).size, self._look(op.outs[0])
+            first = int(self._look(op.ins[1])[0] - hyper[HYPER["first_step"]])
+            if not 0 <= first <= count - steps:
+                raise ProgramError(
+                    f"{steps} steps from the {first}th of this epoch on go beyond its {count} learning "
+                    "rates: steps, rewind() and another batch_size are not for callbacks"
+                )
 
     def _unbound(self) -> ProgramError:
         missing = [

@@ -38,6 +38,9 @@ class HostRunner(ArrayRunner):
             and all((op.parts or (op,))[0].name == "gather" for op in self.program.ops if name in op.ins)
         )
 
+    def _look(self, slot: str | None) -> Array:
+        return np.asarray(self.array(str(slot)))
+
     def _kept(self, name: str, array: Array) -> Array:
         return np.asarray(array)
 

@@ -60,7 +60,13 @@ class CudaBackend(Backend):
         return self.gpu.zeros(nbytes).view(kind).reshape(shape)
 
     def upload(self, array: NDArray[Any], dtype: str) -> Any:
-        """A copy on the GPU, contiguous and of that dtype; what is too large stays on the host."""
+        """An array on the GPU, contiguous and of that dtype; what is too large stays on the host.
+
+        A copy, unless it is there already.
+        """
+        if hasattr(array, "__cuda_array_interface__"):
+            with self.gpu.here():
+                return self.gpu.cupy.ascontiguousarray(array.astype(dtype, copy=False))
         kind = np.dtype(dtype)
         if array.ndim and array.size * kind.itemsize > self.resident * self.gpu.free()[0]:
             return Streamed(array, dtype)
@@ -72,11 +78,6 @@ class CudaBackend(Backend):
         """An array of another library on this GPU, without a copy, and what shows its values on the host."""
         array = adopt(self.gpu, name, values)
         return array, OnDevice(self.gpu, array)
-
-    def ready(self, array: Any, dtype: str) -> Any:
-        """A device array, contiguous and of that dtype; itself where it is."""
-        with self.gpu.here():
-            return self.gpu.cupy.ascontiguousarray(array.astype(dtype, copy=False))
 
     def given_back(self, array: Any, like: Any) -> Any:
         """A device array as the library of ``like`` has arrays, without a copy."""

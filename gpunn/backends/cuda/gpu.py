@@ -201,9 +201,9 @@ class Gpu:
         return self._lt
 
     def plan(self, product: Matmul, bias: Any = None) -> Plan | None:
-        """A plan of a product; None where the library has none."""
+        """A plan of a product; None where the library has none. Without ``bias`` it is only asked about."""
         with self.here():
-            return self.lt.plan(product, 0 if bias is None else address(bias))
+            return self.lt.plan(product, address(self._lt_workspace if bias is None else bias))
 
     def multiply(
         self, plan: Plan, left: Any, right: Any, out: Any, alpha: Any, beta: Any
@@ -238,10 +238,6 @@ class Gpu:
         with self.here():
             for _ in range(times):
                 graph.launch(self.stream)
-
-    def synchronize(self) -> None:
-        """Wait until everything queued is done."""
-        self.stream.synchronize()
 
 
 def _abandon(stream: Any) -> None:

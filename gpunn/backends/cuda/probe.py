@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from ctypes.util import find_library
 from importlib.util import find_spec
 from typing import Any
 
@@ -18,9 +17,9 @@ PACKAGES = {"cupy": "CuPy", "nvmath": "nvmath-python"}
 
 def driver() -> Any:
     """NVIDIA's driver library, or None."""
-    for name in ("libcuda.so.1", "nvcuda.dll", find_library("cuda")):
+    for name in ("libcuda.so.1", "nvcuda.dll"):
         try:
-            return ctypes.CDLL(name) if name else None
+            return ctypes.CDLL(name)
         except OSError:
             continue
     return None

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import DeviceMemoryError, ProgramError, ShapeError, warn
-from ...ops import HYPER, OWN, rule
+from ...errors import DeviceMemoryError, ProgramError, warn
+from ...ops import OWN, rule
 from ...program import Program
 from ...slots import Op
 from ..arrays import ArrayRunner
@@ -46,14 +46,12 @@ class CudaRunner(ArrayRunner):
         low = Lowering(program, limits, self._offers, precision)
         self._steps = [[] if outside(op) else low.steps(op) for op in program.ops]
         self._make_room()
-        parts = [part for op in program.ops for part in (op.parts or (op,))]
-        self._gathers = [part for part in parts if part.name == "gather"]
-        self._schedules = [part for part in parts if part.name == "schedule"]
         #: Data that change from epoch to epoch: kept in one place, so that the graph stays as it is.
         self._steady = {str(op.ins[1]) for op in self._gathers} | {str(op.ins[0]) for op in self._schedules}
         self._own: dict[str, Any] = {}
         self._rings: dict[str, Ring] = {}
-        self._places: Any = None
+        #: What kernels read in the place of a slot: where a ring holds the examples, for the permutation.
+        self._instead: dict[str, Any] = {}
         self._calls: list[list[Call] | None] = [None] * len(program.ops)
         self._where: list[tuple[int, ...] | None] = [None] * len(program.ops)
         self._graph: Any = None
@@ -84,13 +82,7 @@ class CudaRunner(ArrayRunner):
         return f"batches of {fits} would fit" if 0 < fits < rows else "close what else uses the GPU"
 
     def _offers(self, product: Matmul) -> bool:
-        return self._gpu.plan(product, self._scratch_bias()) is not None
-
-    def _scratch_bias(self) -> Any:
-        """Any memory: a plan that is only asked about reads no bias."""
-        if not hasattr(self, "_nothing"):
-            self._nothing = self._gpu.zeros(256)
-        return self._nothing
+        return self._gpu.plan(product) is not None
 
     # ------------------------------------------------------------------ making the calls
 
@@ -109,13 +101,6 @@ class CudaRunner(ArrayRunner):
 
     def _made(self, i: int) -> list[Call]:
         op = self.program.ops[i]
-        if self._rings and op.name == "gather":
-            (step,) = self._steps[i]
-            given = [
-                self._places if argument == op.ins[1] else self._given(argument)
-                for argument in (step.arguments if isinstance(step, Launch) else ())
-            ]
-            return [self._gpu.launch(step.kernel, step.grid, step.block, given)]  # type: ignore[union-attr]
         if outside(op):
             function = rule(op.name).kernels["cuda"]
             views = [None if s is None else self.array(s) for s in (*op.ins, *op.outs)]
@@ -142,7 +127,7 @@ class CudaRunner(ArrayRunner):
 
     def _given(self, argument: Argument) -> Any:
         if isinstance(argument, str):
-            return self.array(argument)
+            return self._instead[argument] if argument in self._instead else self.array(argument)
         if isinstance(argument, Rates):
             return self._rates[argument.dtype]
         return self._scratch[: argument.nbytes] if isinstance(argument, Scratch) else argument
@@ -151,22 +136,14 @@ class CudaRunner(ArrayRunner):
         """Give the data slots their arrays; a permutation has to stay within the examples."""
         self._stream(data)
         super().bind(**data)
-        for op in self._gathers:
-            X, name = (str(slot) for slot in op.ins[:2])
-            if name in data and X in self._roots and data[name].size:
-                perm, count = self.read(name), len(data.get(X, self._roots[X]))
-                if perm.min() < 0 or perm.max() >= count:
-                    raise ShapeError(
-                        f"data slot {name!r} holds numbers from {perm.min()} to {perm.max()}, expected "
-                        f"places of the {count} examples of {X!r}"
-                    )
+        self._check_places(data)
 
     def _stream(self, data: dict[str, Any]) -> None:
         """Rings for data that stay on the host; then all that is gathered comes through rings."""
         gathered = {str(op.ins[0]) for op in self._gathers}
         if not any(isinstance(data.get(name), Streamed) for name in gathered):
             if gathered & data.keys() and self._rings:
-                self._rings, self._places = {}, None
+                self._rings, self._instead = {}, {}
             return
         sources = {
             name: array
@@ -183,11 +160,12 @@ class CudaRunner(ArrayRunner):
         ):
             for name, source in sources.items():
                 self._rings[name].source = source
-            if len(self._places) == count:
+            if all(len(places) == count for places in self._instead.values()):
                 return
         else:
             self._rings = {name: Ring(self._gpu, source, rows) for name, source in sources.items()}
-        self._places = next(iter(self._rings.values())).places(count)
+        places = next(iter(self._rings.values())).places(count)
+        self._instead = {str(op.ins[1]): places for op in self._gathers}
         self._where, self._graph = [None] * len(self._where), None
 
     def release(self) -> None:
@@ -286,25 +264,6 @@ class CudaRunner(ArrayRunner):
         if calls is None:
             raise ProgramError(f"bind() the data slots of op {index} before running it")
         self._gpu.run(calls)
-
-    def _check_room(self, steps: int) -> None:
-        """Kernels do not look where the data end: so many steps have to fit in what is bound."""
-        for op in self._gathers:
-            perm, cursor = self.array(str(op.ins[1])), int(self.read(str(op.ins[2]))[0])
-            rows = self.program.slots[str(op.outs[0])].shape[0] or 0
-            if not 0 <= cursor <= perm.size - steps * rows:
-                raise ProgramError(
-                    f"{steps} steps of {rows} examples from the {cursor}th on go beyond the {perm.size} "
-                    "examples that are bound"
-                )
-        for op in self._schedules:
-            rates, step = self.array(str(op.ins[0])), int(self.read(str(op.ins[1]))[0])
-            first = step - int(self.read(str(op.outs[0]))[HYPER["first_step"]])
-            if not 0 <= first <= rates.size - steps:
-                raise ProgramError(
-                    f"{steps} steps from the {first}th of this epoch on go beyond its {rates.size} learning "
-                    "rates: steps, rewind() and another batch_size are not for callbacks"
-                )
 
     def read(self, slot: str) -> NDArray[Any]:
         """A copy of a slot's content on the host."""

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from ... import threads
-from ...errors import ProgramError, ShapeError
+from ...errors import ProgramError
 from ...fusion import Pattern
-from ...ops import HYPER, OWN, rule
+from ...ops import OWN, rule
 from ...program import Program
 from ...slots import Op, Role
 from ..base import Memory
@@ -46,8 +46,6 @@ class NumbaRunner(HostRunner):
         self._kernels = kernels
         parts = [part for op in program.ops for part in (op.parts or (op,))]
         self._work = sum(math.prod(sizes(program, part)) for part in parts)
-        self._gathers = [part for part in parts if part.name == "gather"]
-        self._schedules = [part for part in parts if part.name == "schedule"]
         self._lower()
 
     # ------------------------------------------------------------------ making the calls
@@ -144,40 +142,10 @@ class NumbaRunner(HostRunner):
             for part in self._parts:
                 self._do(part)
 
-    def _root(self, slot: str | None) -> Any:
-        return self._roots[self.program.root(str(slot))]
-
-    def _check_room(self, steps: int) -> None:
-        """Kernels do not look where the data end: so many steps have to fit in what is bound."""
-        for op in self._gathers:
-            _, perm, cursor = map(self._root, op.ins)
-            rows = self.program.slots[str(op.outs[0])].shape[0] or 0
-            if not 0 <= cursor[0] <= perm.size - steps * rows:
-                raise ProgramError(
-                    f"{steps} steps of {rows} examples from the {cursor[0]}th on go beyond the {perm.size} "
-                    "examples that are bound"
-                )
-        for op in self._schedules:
-            rates, step, hyper = map(self._root, (*op.ins, op.outs[0]))
-            first = int(step[0] - hyper[HYPER["first_step"]])
-            if not 0 <= first <= rates.size - steps:
-                raise ProgramError(
-                    f"{steps} steps from the {first}th of this epoch on go beyond its {rates.size} learning "
-                    "rates: steps, rewind() and another batch_size are not for callbacks"
-                )
-
     def bind(self, **data: Any) -> None:
         """Give the data slots their arrays; a permutation has to stay within the examples."""
         super().bind(**data)
-        for op in self._gathers:
-            X, name = (str(slot) for slot in op.ins[:2])
-            if name in data and X in self._roots and data[name].size:
-                perm, count = self._roots[name], len(self._roots[X])
-                if perm.min() < 0 or perm.max() >= count:
-                    raise ShapeError(
-                        f"data slot {name!r} holds numbers from {perm.min()} to {perm.max()}, expected "
-                        f"places of the {count} examples of {X!r}"
-                    )
+        self._check_places(data)
 
     def step_op(self, index: int) -> None:
         """Run one op."""
