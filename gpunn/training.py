@@ -173,6 +173,7 @@ class Trainer:
         self._stream_of_epochs: Stream | None = None
         self._pass: dict[str, Any] = {}
         self._order: Any = None
+        self._chunk = 0, 1
         self._steps = 0
         # Raises here, not later, where loss and network do not fit together.
         self._engine = Engine(
@@ -634,7 +635,9 @@ class Trainer:
             self._order = self.network.backend.zeros(order.shape, "int64")
         self.network.backend.assign(self._order, order)
         data = {"perm": self._order, **batches.data}
-        position, count, chunk = self._engine.position, batches.count, 1
+        position, count = self._engine.position, batches.count
+        # How many minibatches fill a slice is known from the epoch before, unless they were of another size.
+        chunk = self._chunk[1] if self._chunk[0] == self.batch_size else 1
         if self.optimizer.schedule is not None:
             in_epoch = -(-count // self.batch_size)
             first = self.updates - position // self.batch_size
@@ -664,7 +667,10 @@ class Trainer:
             seconds = time.perf_counter() - tick
             self._pass["seconds"] += seconds
             self._pass["samples"] = position
+            told = bool(full) and steps == chunk  # A few steps before the end tell little.
             chunk = _next_chunk(steps, seconds)
+            if told:
+                self._chunk = self.batch_size, chunk
             limit = None if limit is None else limit - steps
             if self._engine.bad_loss:
                 self._diverged(again, [batches], kept, kept)

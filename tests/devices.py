@@ -15,6 +15,9 @@ DEVICES = [
     pytest.param(name, marks=pytest.mark.gpu) if name == "cuda" else name for name in WANTED or list(BACKENDS)
 ]
 
+#: Where tests of the CUDA backend itself run.
+PLACES = ["stand-in", *(p for p in DEVICES if getattr(p, "values", None) == ("cuda",))]
+
 
 def there(name):
     """The name of a device that works; else a visible skip, or an error where it was asked for."""

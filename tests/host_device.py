@@ -60,17 +60,28 @@ def simulator():
     return SimulatorDriver()
 
 
-def fake_gpu(*, sanitize=False, epilogues=True, room=1 << 30):
+def fake_gpu(number=0, *, sanitize=False, epilogues=True, loses_nan=False, room=1 << 30, hasty=()):
     """A Gpu whose memory is the host's."""
-    cupy, runs = FakeCupy(room), shim(sanitize)
+    cupy, runs = FakeCupy(room, hasty), shim(sanitize)
 
     def load(kernel):
         def bind(grid, block, arguments):
-            return lambda: cupy.current[-1].do(lambda: runs.launch(kernel, grid, block, arguments))
+            # A launch keeps addresses, not the arrays.
+            kept = [
+                (a.plain.ctypes.data, a.shape, a.dtype) if isinstance(a, cupy.ndarray) else a
+                for a in arguments
+            ]
+
+            def launch():
+                there = [cupy.at(*each) if isinstance(each, tuple) else each for each in kept]
+                runs.launch(kernel, grid, block, there)
+
+            launch.addresses = [each[0] for each in kept if isinstance(each, tuple)]
+            return lambda: cupy.current[-1].do(launch)
 
         return bind
 
-    return Gpu(cupy=cupy, cublaslt=FakeCublasLt(cupy, epilogues), load=load)
+    return Gpu(number, cupy=cupy, cublaslt=FakeCublasLt(cupy, epilogues, loses_nan), load=load)
 
 
 @cache

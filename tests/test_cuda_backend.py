@@ -9,13 +9,13 @@ import weakref
 import numpy as np
 import oracle
 import pytest
-from fake_cuda import FakeCublasLt, FakeCupy
+from devices import PLACES, there
 from host_device import SMALL, fake_gpu, simulated_backend
 
 import gpunn
 from gpunn.backends.cuda.backend import CudaBackend
-from gpunn.backends.cuda.cublaslt import WORKSPACE, CublasLt, Matmul
-from gpunn.backends.cuda.gpu import address
+from gpunn.backends.cuda.cublaslt import WORKSPACE, Matmul
+from gpunn.backends.cuda.gpu import Gpu
 from gpunn.ops import OPS, register_op
 from gpunn.program import Program
 from gpunn.slots import Role
@@ -23,16 +23,38 @@ from gpunn.slots import Role
 pytestmark = pytest.mark.cuda_host
 
 
+def found_as(monkeypatch, backend):
+    """Put a backend where device="cuda" looks for one."""
+    name = f"cuda:{backend.gpu.number}, {backend.precision}"
+    monkeypatch.setattr("gpunn.device.why_not", lambda number=0: None)
+    monkeypatch.setitem(gpunn.device._LOADED, name, backend)
+    return backend
+
+
 @pytest.fixture
-def place(monkeypatch):
-    """Puts a stand-in for a GPU where device="cuda" looks for one."""
+def stand_in(monkeypatch):
+    """Puts a stand-in for a GPU there; its options, and those of the backend."""
+    of_the_backend = ("eager", "precision", "resident")
 
     def put(**options):
-        gpu_options = {key: options.pop(key) for key in ("epilogues", "room") if key in options}
-        backend = CudaBackend(fake_gpu(**gpu_options), limits=SMALL, **options)
-        monkeypatch.setattr("gpunn.device.why_not", lambda number=0: None)
-        monkeypatch.setitem(gpunn.device._LOADED, f"cuda:0, {backend.precision}", backend)
-        return backend
+        chosen = {key: options.pop(key) for key in of_the_backend if key in options}
+        return found_as(monkeypatch, CudaBackend(fake_gpu(**options), limits=SMALL, **chosen))
+
+    return put
+
+
+@pytest.fixture(params=PLACES)
+def place(request, stand_in, monkeypatch):
+    """The same, and where there is a GPU that one; ``epilogues`` is whether cuBLASLt's may be used."""
+    if request.param == "stand-in":
+        return stand_in
+    there("cuda")
+
+    def put(epilogues=True, **options):
+        backend = CudaBackend(Gpu(), **options)
+        if not epilogues:
+            monkeypatch.setattr(backend.gpu, "offers", lambda product: False)
+        return found_as(monkeypatch, backend)
 
     return put
 
@@ -89,10 +111,10 @@ def test_a_run_is_that_of_the_cpu(place, data, described, eager, epilogues):
     if loss == "cross_entropy":
         options["metrics"] = ("accuracy",)
     theirs, ours = (net.fit(X, y, loss=loss, optimizer=optimizer, **options) for net in nets)
-    np.testing.assert_allclose(nets[1].theta, nets[0].theta, rtol=1e-11, atol=1e-13)
+    np.testing.assert_allclose(nets[1].theta, nets[0].theta, rtol=1e-10, atol=1e-12)
     assert list(ours.keys()) == list(theirs.keys())
     for key in set(ours.keys()) - {"seconds"}:
-        np.testing.assert_allclose(ours[key], theirs[key], rtol=1e-11)
+        np.testing.assert_allclose(ours[key], theirs[key], rtol=1e-10)
 
 
 @pytest.mark.parametrize("epilogues", [True, False], ids=["epilogues", "no epilogues"])
@@ -120,8 +142,8 @@ def test_a_weighted_run_is_that_of_the_cpu(place, data, rng):
     nets, weights = [network(device) for device in ("numpy", "cuda")], rng.random(53)
     options = {"loss": "cross_entropy", "batch_size": 8, "epochs": 3, "verbose": 0}
     ours, theirs = (net.fit(*data, sample_weight=weights, **options)["loss"] for net in nets)
-    np.testing.assert_allclose(nets[1].theta, nets[0].theta, rtol=1e-11, atol=1e-13)
-    np.testing.assert_allclose(ours, theirs, rtol=1e-11)
+    np.testing.assert_allclose(nets[1].theta, nets[0].theta, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-10)
 
 
 @pytest.mark.parametrize("epilogues", [True, False], ids=["epilogues", "no epilogues"])
@@ -134,7 +156,7 @@ def test_a_run_with_generated_kernels_is_that_of_the_cpu(place, monkeypatch, epi
     nets = [network(device, layers) for device in ("numpy", "cuda")]
     for net in nets:
         net.fit(X, y, loss="quadratic", optimizer=gpunn.SGD(lr=0.5), batch_size=3, epochs=2, verbose=0)
-    np.testing.assert_allclose(nets[1].theta, nets[0].theta, rtol=1e-11, atol=1e-13)
+    np.testing.assert_allclose(nets[1].theta, nets[0].theta, rtol=1e-10, atol=1e-12)
 
 
 # ------------------------------------------------------------------ the graph
@@ -147,20 +169,34 @@ def trained(net, X, y, epochs=3, **options):
 
 
 def graphs(trainer):
-    return [runner._graph for runner in trainer._engine._runners.values()]
+    """The launches of each graph, by its number of steps, of each runner."""
+    runners = trainer._engine._runners.values()
+    return [{steps: graph.launches for steps, graph in runner._graphs.items()} for runner in runners]
 
 
-def test_every_step_but_the_first_replays_one_graph(place, data):
-    place()
-    trainer = trained(network("cuda"), *data)
-    whole, part = graphs(trainer)
-    assert whole.launches == 3 * (53 // 8) - 1
-    assert part.launches == 3 - 1
+def test_every_step_but_the_first_replays_a_graph(stand_in, data):
+    stand_in()
+    assert graphs(trained(network("cuda"), *data)) == [{1: 3 * (53 // 8) - 1}, {1: 3 - 1}]
 
 
-def test_an_eager_backend_has_no_graph(place, data):
-    place(eager=True)
-    assert graphs(trained(network("cuda"), *data)) == [None, None]
+@pytest.mark.parametrize("stopped", [None, 3])
+def test_many_steps_are_replayed_together(stand_in, data, monkeypatch, stopped):
+    monkeypatch.setattr("gpunn.backends.cuda.runner.MANY", 4)
+    monkeypatch.setattr("gpunn.training._next_chunk", lambda steps, seconds: 10 * steps)
+    stand_in()
+    nets = [network(device) for device in ("numpy", "cuda")]
+    trainers = [trained(net, *data) for net in nets]
+    for trainer in trainers:
+        trainer.epoch(*data, steps=stopped)
+        trainer.fit(*data, epochs=1, verbose=0)
+    np.testing.assert_allclose(nets[1].theta, nets[0].theta, rtol=1e-10, atol=1e-12)
+    if stopped is None:  # 6 whole batches an epoch, of which the first step ever is launched call by call.
+        assert graphs(trainers[1]) == [{4: 5, 1: 1 + 4 * 2}, {1: 5 - 1}]
+
+
+def test_an_eager_backend_has_no_graph(stand_in, data):
+    stand_in(eager=True)
+    assert graphs(trained(network("cuda"), *data)) == [{}, {}]
 
 
 def test_a_graph_follows_a_parameter_that_is_set(place, data):
@@ -171,7 +207,7 @@ def test_a_graph_follows_a_parameter_that_is_set(place, data):
         net.parameters["layers.2.weights"] = np.full((5, 8), 0.1)
         net.theta = net.theta * 0.9
         trainer.fit(*data, epochs=2, verbose=0)
-    np.testing.assert_allclose(nets[1].theta, nets[0].theta, rtol=1e-11, atol=1e-13)
+    np.testing.assert_allclose(nets[1].theta, nets[0].theta, rtol=1e-10, atol=1e-12)
 
 
 def test_a_graph_follows_other_data(place, data, rng):
@@ -182,7 +218,7 @@ def test_a_graph_follows_other_data(place, data, rng):
         trainer = trained(net, *data)
         trainer.fit(*others, epochs=2, verbose=0)
         trainer.fit(others[0][:30], others[1][:30], epochs=1, verbose=0)
-    np.testing.assert_allclose(nets[1].theta, nets[0].theta, rtol=1e-11, atol=1e-13)
+    np.testing.assert_allclose(nets[1].theta, nets[0].theta, rtol=1e-10, atol=1e-12)
 
 
 def test_a_graph_follows_the_learning_rate(place, data):
@@ -192,7 +228,7 @@ def test_a_graph_follows_the_learning_rate(place, data):
         trainer = trained(net, *data)
         trainer.lr_scale = 0.1
         trainer.fit(*data, epochs=2, verbose=0)
-    np.testing.assert_allclose(nets[1].theta, nets[0].theta, rtol=1e-11, atol=1e-13)
+    np.testing.assert_allclose(nets[1].theta, nets[0].theta, rtol=1e-10, atol=1e-12)
 
 
 @pytest.fixture
@@ -241,37 +277,47 @@ def test_an_op_without_a_kernel_for_a_gpu_is_refused(place):
 # ------------------------------------------------------------------ products
 
 
-def laid_out(cupy, values):
-    return cupy.asarray(np.ascontiguousarray(values))
-
-
 @pytest.mark.parametrize("epilogue", ["", "bias", "relu"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("transposed", [(False, False), (True, False), (False, True), (True, True)])
 @pytest.mark.parametrize(("rows", "columns", "inner"), [(1, 1, 1), (2, 3, 4), (5, 1, 7), (1, 6, 2)])
-def test_a_product_is_that_of_row_major_matrices(rng, rows, columns, inner, transposed, dtype, epilogue):
-    cupy = FakeCupy()
-    lt = CublasLt(FakeCublasLt(cupy), 0)
+def test_a_product_is_that_of_row_major_matrices(
+    place, rng, rows, columns, inner, transposed, dtype, epilogue
+):
+    gpu = place().gpu
     left, right = rng.standard_normal((rows, inner)), rng.standard_normal((inner, columns))
     out, bias, rates = rng.standard_normal((rows, columns)), rng.standard_normal(columns), [0.5, 0.25]
     given = [
-        laid_out(cupy, values.astype(dtype))
+        gpu.upload(values.astype(dtype))
         for values in (left.T if transposed[0] else left, right.T if transposed[1] else right, out, bias)
     ]
-    scales = laid_out(cupy, np.array(rates, dtype))
-    plan = lt.plan(Matmul(rows, columns, inner, dtype, *transposed, epilogue=epilogue), address(given[3]))
-    places = [address(array) for array in (*given[:3], scales[:1], scales[1:])]
-    lt.multiply(plan, *places, 0)
+    # Both begin where 16 bytes do not: numbers side by side, as the runner has them.
+    scales = gpu.upload(np.array(rates, dtype))
+    plan = gpu.plan(Matmul(rows, columns, inner, dtype, *transposed, epilogue=epilogue), given[3])
+    if plan is None and epilogue:
+        pytest.skip(f"this cuBLASLt has no {epilogue} for {dtype}")
+    gpu.run([gpu.multiply(plan, *given[:3], scales[:1], scales[1:])])
     expected = 0.5 * left @ right + 0.25 * out + (bias if epilogue else 0)
     expected = np.maximum(expected, 0) if epilogue == "relu" else expected
-    np.testing.assert_allclose(
-        given[2].get(), expected, rtol=1e-5 if dtype == "float32" else 1e-13, atol=1e-6
-    )
+    rtol = 1e-5 if dtype == "float32" else 1e-13
+    np.testing.assert_allclose(gpu.download(given[2]), expected, rtol=rtol, atol=rtol)
+
+
+@pytest.mark.parametrize("loses_nan", [False, True])
+def test_relu_in_one_with_a_product_is_used_where_it_keeps_nan(stand_in, loses_nan):
+    backend = stand_in(loses_nan=loses_nan)
+    net = network("cuda", [gpunn.Dense(4, activation="relu")])
+    X = np.zeros((3, 7))
+    X[1, 2] = np.nan
+    found = net.predict(X)
+    assert np.isnan(found).any(axis=1).tolist() == [False, True, False]
+    passes = [kernel.expression for kernel, *_ in backend.gpu._binders if "bias_activate" in str(kernel)]
+    assert passes == (["bias_activate<double, sigma::relu>"] if loses_nan else [])
 
 
 @pytest.mark.parametrize(("precision", "compute"), [("float32", 68), ("tf32", 77)])
-def test_tensor_cores_round_only_where_they_are_asked_to(place, data, precision, compute):
-    backend = place(precision=precision)
+def test_tensor_cores_round_only_where_they_are_asked_to(stand_in, data, precision, compute):
+    backend = stand_in(precision=precision)
     net = network("cuda", dtype="float32", precision=precision)
     net.fit(*data, loss="cross_entropy", epochs=1, verbose=0)
     net.predict_proba(data[0])
@@ -284,8 +330,8 @@ def test_a_precision_of_float32_is_not_for_float64(place):
         network("cuda", precision="tf32")
 
 
-def test_plans_are_given_back(place, data):
-    backend = place()
+def test_plans_are_given_back(stand_in, data):
+    backend = stand_in()
     net = network("cuda")
     net.fit(*data, loss="cross_entropy", epochs=2, verbose=0)
     del net
@@ -296,8 +342,8 @@ def test_plans_are_given_back(place, data):
 # ------------------------------------------------------------------ memory
 
 
-def test_a_batch_that_does_not_fit_says_which_would(place, rng):
-    place(room=WORKSPACE + 4_000_000)
+def test_a_batch_that_does_not_fit_says_which_would(stand_in, rng):
+    stand_in(room=WORKSPACE + 4_000_000)
     net = network("cuda", [gpunn.Dense(1000, activation="tanh"), gpunn.Dense(2)])
     X, y = rng.standard_normal((400, 7)), rng.integers(0, 2, 400)
     told = r"training .*: 6 MiB do not fit into the memory of GPU 0, .*: batches of (\d+) would fit"
@@ -310,16 +356,16 @@ def test_a_batch_that_does_not_fit_says_which_would(place, rng):
     assert np.isfinite(history["loss"]).all()
 
 
-def test_what_does_not_fit_says_how_large_it_is(place):
-    backend = place(room=WORKSPACE + 400_000)
+def test_what_does_not_fit_says_how_large_it_is(stand_in):
+    backend = stand_in(room=WORKSPACE + 400_000)
     with pytest.raises(
         gpunn.errors.DeviceMemoryError, match=r"1 MiB do not fit into the memory of GPU 0, of which 0"
     ):
         backend.zeros((20_000, 7), "float64")
 
 
-def test_a_run_gives_its_memory_back(place, data):
-    backend = place()
+def test_a_run_gives_its_memory_back(stand_in, data):
+    backend = stand_in()
     before = backend.gpu.cupy.used
     net = network("cuda")
     trained(net, *data)
@@ -368,10 +414,14 @@ class Tensor:
         return self.array
 
 
-def test_what_lies_on_the_gpu_is_predicted_there_without_a_copy(place, data):
-    backend = place()
-    net, X = network("cuda"), backend.gpu.upload(data[0])
+@pytest.mark.parametrize("hasty", [(), (0,), (1,)], ids=["late", "the user first", "the network first"])
+def test_what_lies_on_the_gpu_is_predicted_there_in_the_streams_order(stand_in, data, hasty):
+    backend = stand_in(hasty=hasty)
+    cupy = backend.gpu.cupy
+    net, X = network("cuda"), cupy.empty(data[0].shape)
+    X[...] = data[0]  # Queued where the user computes.
     output = net.predict(X, batch_size=16)
+    X[...] = np.nan
     assert type(output) is type(X)
     np.testing.assert_array_equal(output.get(), net.predict(data[0], batch_size=16))
 
@@ -387,8 +437,8 @@ def test_data_on_the_gpu_are_trained_on_without_a_copy(place, data):
     assert there.theta.tobytes() == here.theta.tobytes()
 
 
-def test_what_says_by_dlpack_that_it_is_there_is_taken_on_the_networks_own_stream(place, data):
-    backend = place()
+def test_what_says_by_dlpack_that_it_is_there_is_taken_on_the_networks_own_stream(stand_in, data):
+    backend = stand_in()
     tensor = Tensor(backend.gpu.upload(data[0]))
     net = network("cuda")
     np.testing.assert_array_equal(net.predict(tensor).get(), net.predict(data[0]))
@@ -439,10 +489,10 @@ def test_nan_on_the_gpu_is_found_and_named(place, data):
         network("cuda").evaluate(backend.gpu.upload(X), data[1], loss="cross_entropy")
 
 
-def test_data_on_another_gpu_are_refused(place, data):
-    backend = place()
+def test_data_on_another_gpu_are_refused(stand_in, data):
+    backend = stand_in()
     X = backend.gpu.upload(data[0])
-    backend.gpu.cupy.device_of_arrays = 1
+    X.number = 1
     with pytest.raises(gpunn.DataError, match=r"X lies on GPU 1, the network on GPU 0: .*net.to\('cuda:1'\)"):
         network("cuda").predict(X)
 
@@ -451,6 +501,22 @@ def test_a_network_on_the_cpu_says_how_to_bring_data_there(place, data):
     backend = place()
     with pytest.raises(gpunn.DataError, match=r"X lies on a GPU, and the network computes on the CPU"):
         network("cpu").predict(backend.gpu.upload(data[0]))
+
+
+# ------------------------------------------------------------------ several GPUs
+
+
+@pytest.mark.parametrize("resident", [1.0, 0.0], ids=["there", "streamed"])
+def test_a_second_gpu_is_the_one_that_works(stand_in, data, small_chunks, resident):
+    """The stand-in refuses work on a stream of another GPU than the current one."""
+    backend = stand_in(number=1, resident=resident)
+    nets = [network(device) for device in ("numpy", "cuda:1")]
+    for net in nets:
+        trained(net, *data, metrics=("accuracy",)).evaluate(*data)
+    assert nets[1].backend is backend
+    np.testing.assert_allclose(nets[1].theta, nets[0].theta, rtol=1e-10, atol=1e-12)
+    found = nets[1].predict(backend.gpu.upload(data[0]))
+    np.testing.assert_allclose(found.get(), nets[0].predict(data[0]), rtol=1e-10)
 
 
 # ------------------------------------------------------------------ data that stay on the host
@@ -462,17 +528,18 @@ def small_chunks(monkeypatch):
     monkeypatch.setattr("gpunn.backends.cuda.runner.CHUNK", 20 * 7 * 8)
 
 
+@pytest.mark.parametrize("hasty", [(), (1,), (2,)], ids=["late", "work first", "copies first"])
 @pytest.mark.parametrize(
     ("batch_size", "weighted", "eager"),
     [(8, True, False), (8, False, True), (20, False, False), (53, True, False)],
 )
 def test_data_that_are_streamed_give_the_same_bytes(
-    place, data, rng, small_chunks, batch_size, eager, weighted
+    place, data, rng, small_chunks, batch_size, eager, weighted, hasty
 ):
     weights = rng.random(53) if weighted else None
     thetas = []
     for resident in (1.0, 0.0):
-        place(resident=resident, eager=eager)
+        place(resident=resident, eager=eager, hasty=hasty)
         net = network("cuda")
         options = {"epochs": 3, "sample_weight": weights, "verbose": 0, "validation_data": data}
         history = net.fit(*data, loss="cross_entropy", batch_size=batch_size, **options)
@@ -501,7 +568,7 @@ def test_streams_and_data_on_the_gpu_take_turns(place, data, small_chunks):
         trainer.fit(*data, epochs=1, verbose=0)
         backend.resident = 0.0
         trainer.fit(data[0][:31], data[1][:31], epochs=1, verbose=0)
-    np.testing.assert_allclose(nets[1].theta, nets[0].theta, rtol=1e-11, atol=1e-13)
+    np.testing.assert_allclose(nets[1].theta, nets[0].theta, rtol=1e-10, atol=1e-12)
 
 
 def test_what_is_streamed_is_not_kept_alive(place, data, small_chunks):
@@ -520,4 +587,4 @@ def test_every_call_takes_data_that_stay_on_the_host(place, data, small_chunks, 
     place(resident=0.0)
     ours, theirs = (getattr(network(d), call)(*data, loss="cross_entropy") for d in ("cuda", "numpy"))
     for key, value in theirs.items():
-        np.testing.assert_allclose(ours[key], value, rtol=1e-11, atol=1e-14)
+        np.testing.assert_allclose(ours[key], value, rtol=1e-10, atol=1e-13)

@@ -12,12 +12,14 @@ OPTIMIZERS = {"sgd": gpunn.SGD, "momentum": gpunn.SGD, "adam": gpunn.Adam}
 
 class Peer:
     def __init__(self, problem, device, threads, precision, backend, dtype="float32", singly=False):
-        if precision != "float32":
+        if precision != "float32" and backend != "cuda":
             raise Unsupported(f"gpunn's {backend} backend computes products in float32, not {precision}")
         if hasattr(gpunn, "set_num_threads"):
             gpunn.set_num_threads(threads)
         workload, self.singly = problem.workload, singly
-        self.net = network(workload, device=backend, seed=problem.seed, dtype=dtype)
+        self.net = network(workload, device=backend, seed=problem.seed, dtype=dtype, precision=precision)
+        self.gpu = getattr(self.net.backend, "gpu", None)
+        self.events = ()
         for k, (W, b) in enumerate(problem.layers):
             self.net.parameters[f"layers.{k}.weights"] = W
             self.net.parameters[f"layers.{k}.bias"] = b
@@ -29,6 +31,24 @@ class Peer:
         )
 
     def run(self, steps, order):
+        if self.gpu is None:
+            return self.trained(steps, order)
+        with self.gpu.device:
+            begun = self.gpu.stream.record()
+            costs = self.trained(steps, order)
+            self.events = begun, self.gpu.stream.record()
+        return costs
+
+    def device_seconds(self):
+        if not self.events:
+            return None
+        self.events[1].synchronize()
+        return self.gpu.cupy.cuda.get_elapsed_time(*self.events) / 1e3
+
+    def device_memory(self):
+        return self.gpu and self.gpu.cupy.get_default_memory_pool().total_bytes()
+
+    def trained(self, steps, order):
         if self.singly:
             step = self.trainer.step
             return [float(step(self.X[rows], self.y[rows])) for rows in order.take(steps)]

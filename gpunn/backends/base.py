@@ -102,7 +102,7 @@ class Backend(ABC):
         )
 
     def given_back(self, array: Any, like: Any) -> Any:
-        """A device array as the library of ``like``, which was adopted, has arrays; without a copy."""
+        """A device array as the library of ``like``, which was adopted, has arrays."""
         return array
 
     @abstractmethod

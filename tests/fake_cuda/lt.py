@@ -48,6 +48,8 @@ class FakeCublasLt:
         Whose memory the addresses are of.
     epilogues : bool
         Whether the heuristic has an algorithm for them.
+    loses_nan : bool
+        Whether the ReLU epilogue makes 0 of NaN.
     """
 
     cuBLASLtError = cuBLASLtError
@@ -55,10 +57,18 @@ class FakeCublasLt:
     MatmulPreferenceAttribute = MatmulPreferenceAttribute
     PointerMode = PointerMode
     Epilogue = Epilogue
-    matmul_heuristic_result_dtype = np.dtype([("algo", np.uint64, (8,)), ("workspace_size", np.uint64)])
+    matmul_heuristic_result_dtype = np.dtype(
+        [
+            ("algo", [("data_", "<u8", (8,))]),
+            ("workspace_size", "<u8"),
+            ("state", "<i4"),
+            ("waves_count", "<f4"),
+            ("reserved", "<i4", (4,)),
+        ]
+    )
 
-    def __init__(self, cupy, epilogues=True):
-        self.cupy, self.epilogues = cupy, epilogues
+    def __init__(self, cupy, epilogues=True, loses_nan=False):
+        self.cupy, self.epilogues, self.loses_nan = cupy, epilogues, loses_nan
         self.objects = {}
         self.count = 0
         self.products = 0
@@ -76,7 +86,8 @@ class FakeCublasLt:
         del self.objects[handle]
 
     def get_matmul_desc_attribute_dtype(self, attribute):
-        return np.uint64 if attribute == MatmulDescAttribute.BIAS_POINTER else np.int32
+        kinds = {MatmulDescAttribute.BIAS_POINTER: np.int64, MatmulDescAttribute.EPILOGUE: np.uint32}
+        return kinds.get(attribute, np.int32)
 
     def get_matmul_preference_attribute_dtype(self, attribute):
         return np.uint64
@@ -133,6 +144,8 @@ class FakeCublasLt:
     ):  # fmt: skip
         assert self.objects[handle] == "handle"
         assert _host(algorithm, np.dtype(np.uint64))[0] == 42
+        # What the heuristic assumes unless told otherwise; pooled memory and slots keep to it.
+        assert not [at for at in (a, b, c, d, workspace) if at % 256], "an operand is not aligned"
         self._shapes(description, a_layout, b_layout, d_layout)
         op = self.objects[description]
         assert op.values[MatmulDescAttribute.POINTER_MODE] == PointerMode.DEVICE
@@ -156,9 +169,11 @@ class FakeCublasLt:
                     at = values[MatmulDescAttribute.BIAS_POINTER]
                     result = result + self.cupy.at(at, (len(result),), layouts[3].kind)[:, None]
             if values[MatmulDescAttribute.EPILOGUE] == Epilogue.RELU_BIAS:
-                result = np.where(result <= 0, 0, result)
+                keeps = result > 0 if self.loses_nan else ~(result <= 0)
+                result = np.where(keeps, result, 0)
             out[...] = result
 
+        multiply.addresses = (a, b, c, d, alpha, beta, workspace)
         self.cupy.streams[stream].do(multiply)
 
     def _matrix(self, address, layout):

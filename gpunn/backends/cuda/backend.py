@@ -80,7 +80,7 @@ class CudaBackend(Backend):
         return array, OnDevice(self.gpu, array)
 
     def given_back(self, array: Any, like: Any) -> Any:
-        """A device array as the library of ``like`` has arrays, without a copy."""
+        """A copy of a device array as the library of ``like`` has arrays."""
         return given_back(self.gpu, array, like)
 
     def download(self, array: Any) -> NDArray[Any]:

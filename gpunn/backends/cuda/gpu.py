@@ -75,6 +75,7 @@ class Gpu:
         self._modules: list[Any] = []
         self._code: Code | None = None
         self._lt: CublasLt | None = None
+        self._keeps_nan: dict[Matmul, bool] = {}
         self._lt_workspace = self.zeros(WORKSPACE)
 
     @contextmanager
@@ -212,6 +213,34 @@ class Gpu:
         lt, stream = self.lt, self.stream.ptr
         a, b, d, scale, keep = map(address, (left, right, out, alpha, beta))
         return lambda: lt.multiply(plan, a, b, d, scale, keep, stream)
+
+    def offers(self, product: Matmul) -> bool:
+        """Whether the library has the product with its epilogue, and a ReLU that leaves NaN as NaN.
+
+        max(0, NaN) may be 0; how it is in the algorithm that the heuristic chose is found out by one product.
+        """
+        if self.plan(product) is None:
+            return False
+        if product.epilogue == "relu" and product not in self._keeps_nan:
+            self._keeps_nan[product] = self._found_to_keep_nan(product)
+        return self._keeps_nan.get(product, True)
+
+    def _found_to_keep_nan(self, product: Matmul) -> bool:
+        size = np.dtype(product.dtype).itemsize
+        try:
+            operand = self.zeros(product.inner * max(product.rows, product.columns) * size)
+            out = self.zeros(product.rows * product.columns * size).view(product.dtype)
+            scales = self.upload(np.array([1, 0], product.dtype))
+        except DeviceMemoryError:
+            return False
+        operand = operand.view(product.dtype)
+        with self.here():
+            operand.fill(np.nan)
+        plan = self.plan(product, operand)
+        assert plan is not None
+        self.run([self.multiply(plan, operand, operand, out, scales[:1], scales[1:])])
+        with self.here():
+            return bool(self.cupy.isnan(out).all())
 
     # ------------------------------------------------------------------ running
 

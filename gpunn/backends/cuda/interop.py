@@ -1,4 +1,4 @@
-"""Arrays of other libraries on a GPU, taken in and given back without a copy, in their streams' order."""
+"""Arrays of other libraries on a GPU: taken in without a copy, and given back, in their streams' order."""
 
 from __future__ import annotations
 
@@ -37,13 +37,16 @@ class OnDevice:
 
 
 def adopt(gpu: Gpu, name: str, values: Any) -> Any:
-    """An array of CuPy over the memory of an array of CuPy, PyTorch, JAX or Numba; read after their work."""
+    """An array of CuPy over the memory of an array of CuPy, PyTorch, JAX or Numba; read after their work.
+
+    DLPack first: its producer orders its own stream before ours, which the other interface leaves open.
+    """
     gpu.wait_for_user()
     with gpu.here():
-        if hasattr(values, "__cuda_array_interface__"):
-            array = gpu.cupy.asarray(values)
-        else:
+        if hasattr(values, "__dlpack__") and not isinstance(values, gpu.cupy.ndarray):
             array = gpu.cupy.from_dlpack(values)
+        else:
+            array = gpu.cupy.asarray(values)
     where = array.device.id
     if where != gpu.number:
         raise DataError(
@@ -54,8 +57,14 @@ def adopt(gpu: Gpu, name: str, values: Any) -> Any:
 
 
 def given_back(gpu: Gpu, array: Any, like: Any) -> Any:
-    """An array of CuPy as the library of ``like`` has arrays; that library's stream waits for it."""
+    """A copy in the user's stream, as the library of ``like`` has arrays.
+
+    A copy, since CuPy uses memory again in the stream that it was taken in: it has to be the user's.
+    """
     gpu.user_waits()
+    with gpu.device:
+        array = array.copy()
+    gpu.wait_for_user()
     library = type(like).__module__.partition(".")[0]
     if library == "torch":
         return import_module("torch").from_dlpack(array)

@@ -14,7 +14,7 @@ from ...program import Program
 from ...slots import Op
 from ..arrays import ArrayRunner
 from ..base import Memory
-from .cublaslt import Matmul, Plan
+from .cublaslt import Plan
 from .gpu import Gpu, address
 from .lower import Argument, Launch, Limits, Lowering, Product, Rates, Scratch, Step
 from .streaming import CHUNK, Ring, Streamed
@@ -23,12 +23,16 @@ __all__ = ["CudaRunner"]
 
 Call = Callable[[], None]
 
+#: Steps in the larger graph: a launch of a graph has a price of its own, however small the steps are.
+MANY = 32
+
 
 class CudaRunner(ArrayRunner):
     """The steps of the ops on the GPU's stream.
 
     The first step is launched call by call, which warms every kernel up. Then the calls are captured as a
-    graph, and every later step replays it. The host reads the cursor when a run begins, and nothing after it.
+    graph, and every later step replays it; where many steps follow, a graph of :data:`MANY`. The host reads
+    the cursor when a run begins, and nothing after it.
     """
 
     def __init__(
@@ -43,7 +47,7 @@ class CudaRunner(ArrayRunner):
         self._gpu = gpu
         super().__init__(program, memory)
         self._plans: dict[Product, Plan] = {}
-        low = Lowering(program, limits, self._offers, precision)
+        low = Lowering(program, limits, gpu.offers, precision)
         self._steps = [[] if outside(op) else low.steps(op) for op in program.ops]
         self._make_room()
         #: Data that change from epoch to epoch: kept in one place, so that the graph stays as it is.
@@ -54,7 +58,8 @@ class CudaRunner(ArrayRunner):
         self._instead: dict[str, Any] = {}
         self._calls: list[list[Call] | None] = [None] * len(program.ops)
         self._where: list[tuple[int, ...] | None] = [None] * len(program.ops)
-        self._graph: Any = None
+        #: By how many steps a graph holds.
+        self._graphs: dict[int, Any] = {}
         self._warm, self._eager = False, eager
         self._rebind(range(len(program.ops)))
 
@@ -81,9 +86,6 @@ class CudaRunner(ArrayRunner):
         fits = int(rows * free / nbytes * 0.9) if rows else 0
         return f"batches of {fits} would fit" if 0 < fits < rows else "close what else uses the GPU"
 
-    def _offers(self, product: Matmul) -> bool:
-        return self._gpu.plan(product) is not None
-
     # ------------------------------------------------------------------ making the calls
 
     def _rebind(self, positions: Iterable[int]) -> None:
@@ -97,7 +99,7 @@ class CudaRunner(ArrayRunner):
             if self._where[i] == where and self._calls[i] is None:
                 self._calls[i] = self._made(i)
             elif self._where[i] != where:
-                self._where[i], self._calls[i], self._graph = where, self._made(i), None
+                self._where[i], self._calls[i], self._graphs = where, self._made(i), {}
 
     def _made(self, i: int) -> list[Call]:
         op = self.program.ops[i]
@@ -166,7 +168,7 @@ class CudaRunner(ArrayRunner):
             self._rings = {name: Ring(self._gpu, source, rows) for name, source in sources.items()}
         places = next(iter(self._rings.values())).places(count)
         self._instead = {str(op.ins[1]): places for op in self._gathers}
-        self._where, self._graph = [None] * len(self._where), None
+        self._where, self._graphs = [None] * len(self._where), {}
 
     def release(self) -> None:
         """Forget the arrays of the data slots."""
@@ -196,18 +198,18 @@ class CudaRunner(ArrayRunner):
             raise self._unbound()
         self._check_room(steps)
         if self._rings:
-            self._run_streamed(steps)
+            with self._gpu.device:
+                self._run_streamed(steps)
         else:
             self._run(steps)
 
     def _run_streamed(self, steps: int) -> None:
-        """Run while the next examples are on their way; the order is read once."""
+        """Run while the next examples are on their way; the order is read once, when all before is done."""
         gather = self._gathers[0]
         order, position = self.read(str(gather.ins[1])), int(self.read(str(gather.ins[2]))[0])
         batch = self.program.slots[str(gather.outs[0])].shape[0] or 1
         rows = next(iter(self._rings.values())).rows
         gpu, at_once = self._gpu, rows // batch
-        gpu.copies.wait_event(gpu.stream.record())  # What was queued before may still read the ring.
         copied: list[Any] = []
         used: list[Any] = []
         for number, start in enumerate(range(0, steps, at_once)):
@@ -231,16 +233,18 @@ class CudaRunner(ArrayRunner):
         if not self._warm and steps:
             self._gpu.run(calls)
             self._warm, steps = True, steps - 1
-        if steps and not self._eager and self._graph is None:
-            self._capture()
-        if self._graph is not None:
-            self._gpu.replay(self._graph, steps)
-        else:
-            for _ in range(steps):
-                self._gpu.run(calls)
+        for together in (MANY, 1):
+            times, left = divmod(steps, together)
+            if times and not self._eager and together not in self._graphs:
+                self._capture(together)
+            if times and together in self._graphs:
+                self._gpu.replay(self._graphs[together], times)
+                steps = left
+        for _ in range(steps):
+            self._gpu.run(calls)
 
-    def _capture(self) -> None:
-        """Make the graph; where an op cannot be captured, stay without one and say so once."""
+    def _capture(self, steps: int) -> None:
+        """Make a graph; where an op cannot be captured, stay without one and say so once."""
         reached: list[Op] = []
 
         def each() -> Iterable[Call]:
@@ -249,7 +253,7 @@ class CudaRunner(ArrayRunner):
                 yield from calls or ()
 
         try:
-            self._graph = self._gpu.capture(each())
+            self._graphs[steps] = self._gpu.capture(call for _ in range(steps) for call in each())
         except Exception as error:
             self._eager = True
             op = reached[-1]
