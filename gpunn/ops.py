@@ -380,7 +380,8 @@ def register_op(
         One function a backend, by the backend's name: ``numpy=f``. It is called with the views of the
         inputs, then of the outputs, in the signature's order (``None`` where an optional one is absent),
         and the attributes as keywords. It writes the outputs and nothing else. ``numba=f`` is compiled and
-        must not raise; without it the Numba backend calls ``numpy=f`` between its own kernels.
+        must not raise; without it the Numba backend calls ``numpy=f`` between its own kernels. ``cuda=f`` is
+        called with arrays of CuPy; without it a GPU refuses the op.
 
     Raises
     ------
