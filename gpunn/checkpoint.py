@@ -31,9 +31,9 @@ DTYPES = ("float32", "float64")
 
 Tensors = Mapping[str, NDArray[Any]]
 
-#: Network class name to its builder (config, device, a check of each parameter's key, shape and dtype); a
-#: class enters itself when it is defined.
-NETWORKS: dict[str, Callable[[Mapping[str, Any], str, Callable[[str, tuple[int, ...], str], Any]], Any]] = {}
+#: Network class name to its builder (config, device, a check of each parameter's key, shape and dtype, and
+#: the precision); a class enters itself when it is defined.
+NETWORKS: dict[str, Callable[..., Any]] = {}
 
 
 class File:
@@ -141,7 +141,7 @@ def _digest(text: str, tensors: Tensors) -> str:
     return digest.hexdigest()
 
 
-def build_network(file: File, config: Any, device: str) -> Any:
+def build_network(file: File, config: Any, device: str, precision: str = "float32") -> Any:
     """Build the network that a configuration describes and copy its parameters in.
 
     Raises :class:`gpunn.FormatError` for whatever is wrong with the configuration.
@@ -152,9 +152,10 @@ def build_network(file: File, config: Any, device: str) -> Any:
         # By name only: NumPy has many more spellings, some of which it warns of or runs as Python.
         if config["dtype"] not in DTYPES:
             raise unknown_name("dtype", config["dtype"], DTYPES)
-        network = NETWORKS[config["class"]](config, device, file.tensor)
-        for key, window in network.parameters.items():
-            network.parameters[key] = file.tensor(key, tuple(window.shape), network.dtype)
+        network = NETWORKS[config["class"]](config, device, file.tensor, precision)
+        for key in network.parameters:
+            shape = tuple(network.parameters.window(key).shape)
+            network.parameters[key] = file.tensor(key, shape, network.dtype)
     except FormatError:
         raise
     except Exception as error:
@@ -166,15 +167,15 @@ def build_network(file: File, config: Any, device: str) -> Any:
     return network
 
 
-def load(path: str | os.PathLike[str], device: str = "cpu") -> Any:
+def load(path: str | os.PathLike[str], device: str = "cpu", precision: str = "float32") -> Any:
     """Load a network from the file of a network or of a training run.
 
     Parameters
     ----------
     path : path
         What :meth:`gpunn.Sequential.save` or :meth:`gpunn.Trainer.save` wrote.
-    device : str
-        Where the network will live.
+    device, precision : str
+        Where the network will live, and how a GPU computes its products (see :class:`gpunn.Sequential`).
 
     Raises
     ------
@@ -192,9 +193,9 @@ def load(path: str | os.PathLike[str], device: str = "cpu") -> Any:
     >>> bool((again.theta == net.theta).all())
     True
     """
-    backend_for(device)
+    backend_for(device, precision)
     file = read(path)
     if file.kind not in ("network", "run"):
         raise FormatError(f"{path} holds a {file.kind!r}, expected a network or a training run")
     config = file.config if file.kind == "network" else file.config.get("network")
-    return build_network(file, config, device)
+    return build_network(file, config, device, precision)

@@ -99,8 +99,12 @@ def backend_for(device: str, precision: str = "float32") -> Backend:
     if precision not in PRECISIONS:
         raise unknown_name("precision", precision, PRECISIONS)
     name, number = _split(device)
-    if name == "auto":
-        name = BEST if why_not() else "cuda"
+    if name == "auto" and not why_not():
+        try:
+            return backend_for("cuda", precision)
+        except DeviceError:  # There, and not usable: device='cuda' says why.
+            pass
+    name = BEST if name == "auto" else name
     name = BEST if name == "cpu" else name
     if name not in BACKENDS:
         raise unknown_name("device", device, ["cpu", "auto", *BACKENDS])

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from . import checkpoint, variants
 from .activations import ACTIVATIONS
 from .arrays import on_gpu
-from .backends.base import Memory, Runner
+from .backends.base import Backend, Memory, Runner
 from .batches import Batches, adopted_inputs, as_inputs, as_numbers, check_metrics, prepare, prepared
 from .device import backend_for
 from .errors import ArgumentError, DataError, ShapeError, unknown_name, whole_number
@@ -59,26 +59,30 @@ class Parameters(MutableMapping[str, Any]):
     array([1., 2.], dtype=float32)
     """
 
-    def __init__(self, windows: Mapping[str, Any], assign: Callable[[Any, Array], None]) -> None:
+    def __init__(self, windows: Mapping[str, Any], backend: Backend) -> None:
         self._windows = dict(windows)
-        self._assign = assign
+        self._backend = backend
 
     def __getitem__(self, key: str) -> Any:
+        return self._backend.lend(self.window(key))
+
+    def window(self, key: str) -> Any:
+        """The window of Θ, which nobody else shall have."""
         try:
             return self._windows[key]
         except KeyError:
             raise unknown_name("parameter", key, self._windows) from None
 
     def __setitem__(self, key: str, values: Any) -> None:
-        window = self[key]
+        window = self.window(key)
         want = f"parameter {key!r} takes numbers of shape {tuple(window.shape)}"
         try:
-            array = np.asarray(values)
+            array = self._backend.adopt(key, values)[0] if on_gpu(values) else np.asarray(values)
         except ValueError as error:
             raise ShapeError(f"{want}, got no rectangular array: {error}") from error
         if array.shape != tuple(window.shape) or array.dtype.kind not in "biuf":
             raise ShapeError(f"{want}, got {array.dtype} {array.shape}")
-        self._assign(window, array)
+        self._backend.assign(window, array)
 
     def __delitem__(self, key: str) -> None:
         raise ArgumentError(f"parameter {key!r} belongs to its layer and cannot be deleted")
@@ -90,7 +94,7 @@ class Parameters(MutableMapping[str, Any]):
         return len(self._windows)
 
     def __repr__(self) -> str:
-        return "\n".join(f"{key}: {window.dtype} {tuple(window.shape)}" for key, window in self.items())
+        return "\n".join(f"{key}: {w.dtype} {tuple(w.shape)}" for key, w in self._windows.items())
 
 
 class Sequential:
@@ -172,7 +176,7 @@ class Sequential:
         windows = {
             key: theta[w.offset : w.offset + w.size].reshape(w.shape) for key, w in layout.windows.items()
         }
-        self.parameters = Parameters(windows, self.backend.assign)
+        self.parameters = Parameters(windows, self.backend)
         self._initializers = program.initializers
         #: The running sums of evaluation, beside the Θ that they are about.
         self._sums: Memory = {"theta": theta}
@@ -199,12 +203,12 @@ class Sequential:
     @property
     def theta(self) -> Array:
         """Every parameter in one flat host vector, in key order, without padding; assign to set them all."""
-        parts = [self.backend.download(window).ravel() for window in self.parameters.values()]
+        parts = [values.ravel() for values in self.tensors().values()]
         return np.concatenate(parts) if parts else np.zeros(0, self.dtype)
 
     @theta.setter
     def theta(self, values: Any) -> None:
-        vector = as_numbers("theta", values)
+        vector = self.backend.adopt("theta", values)[0] if on_gpu(values) else as_numbers("theta", values)
         if vector.shape != (self.layout.count,):
             raise ShapeError(
                 f"theta has shape {vector.shape}, this network has {self.layout.count} parameters"
@@ -234,6 +238,7 @@ class Sequential:
         config: Mapping[str, Any],
         device: str = "cpu",
         fits: Callable[[str, tuple[int, ...], str], Any] | None = None,
+        precision: str = "float32",
     ) -> Sequential:
         """Build a network from :meth:`config`, with parameters drawn anew, or zero where ``fits`` is given.
 
@@ -245,7 +250,7 @@ class Sequential:
             model = Model(_layers(layers), _shape(config["input_shape"]), _dtype(config["dtype"]))
             for key, window in model.forward(1).lay_out_parameters().windows.items():
                 fits(key, window.shape, model.dtype)
-        start = (layers, config["input_shape"], device, config["dtype"], config["seed"])
+        start = (layers, config["input_shape"], device, config["dtype"], config["seed"], precision)
         if fits is None:
             network = cls(*start)
         else:
@@ -262,9 +267,10 @@ class Sequential:
 
     def __repr__(self) -> str:
         layers = ", ".join(map(repr, self.layers))
+        precision = "" if self.precision == "float32" else f", precision={self.precision!r}"
         return (
             f"Sequential([{layers}], input_shape={self.input_shape}, device={self.device!r}, "
-            f"dtype={self.dtype!r}, seed={self.seed})"
+            f"dtype={self.dtype!r}, seed={self.seed}{precision})"
         )
 
     def summary(self) -> Text:
@@ -646,8 +652,14 @@ class Sequential:
 
     # ------------------------------------------------------------------ moving and saving
 
-    def to(self, device: str, dtype: str | None = None, precision: str = "float32") -> Sequential:
-        """A new network on that device (of that dtype, that precision) with the same parameters."""
+    def to(self, device: str, dtype: str | None = None, precision: str | None = None) -> Sequential:
+        """A new network on that device (of that dtype, that precision) with the same parameters.
+
+        The precision goes along where there is none given and the device knows it.
+        """
+        if precision is None:
+            knows = device.startswith("cuda") and (dtype or self.dtype) == "float32"
+            precision = self.precision if knows else "float32"
         start = (self.layers, self.input_shape, device, dtype or self.dtype, self.seed, precision)
         other = Sequential(*start)
         other.loss = self.loss
@@ -660,7 +672,7 @@ class Sequential:
 
     def tensors(self) -> dict[str, Array]:
         """A copy of each parameter on the host, by key."""
-        return {key: self.backend.download(window) for key, window in self.parameters.items()}
+        return {key: self.backend.download(self.parameters.window(key)) for key in self.parameters}
 
     # ------------------------------------------------------------------ inside
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import checkpoint
+from .arrays import on_gpu
 from .backends.base import Backend, Memory, Runner
 from .batches import Batches, check_metrics, prepared
 from .callbacks.base import Callback, as_callback
@@ -344,6 +345,8 @@ class Trainer:
         runner.write(marks["target"], batches.data["T"])
         if "weight" in marks:
             runner.write(marks["weight"], batches.data["weights"])
+        if on_gpu(x):
+            self.network.backend.done_reading(x)
         with Interrupt() as interrupt:
             runner.run()
         self._steps += 1
@@ -442,22 +445,22 @@ class Trainer:
         return _copied, (type(self), self.network, self._config(), self._state())
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], device: str = "cpu") -> Trainer:
-        """Load a run and go on as if it had never stopped.
+    def load(cls, path: str | os.PathLike[str], device: str = "cpu", precision: str = "float32") -> Trainer:
+        """Load a run and go on as if it had never stopped; arguments as for :func:`gpunn.load`.
 
         Raises
         ------
         gpunn.FormatError
             If the file is damaged, not gpunn's, or holds a network instead of a run.
         """
-        backend_for(device)
+        backend_for(device, precision)
         file = checkpoint.read(path)
         if file.kind != "run":
             raise FormatError(
                 f"{path} holds a {file.kind}, expected a training run: use gpunn.load() for a network"
             )
         config = file.config
-        network = checkpoint.build_network(file, config.get("network"), device)
+        network = checkpoint.build_network(file, config.get("network"), device, precision)
         try:
             trainer = cls._rebuild(
                 network, config, lambda name, shape, dtype: file.tensor(f"state.{name}", shape, dtype)

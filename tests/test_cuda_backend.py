@@ -5,11 +5,13 @@ from __future__ import annotations
 import gc
 import re
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import oracle
 import pytest
 from devices import PLACES, there
+from fake_cuda import FakeCupy
 from host_device import SMALL, fake_gpu, simulated_backend
 
 import gpunn
@@ -261,6 +263,70 @@ def test_an_op_that_cannot_be_captured_is_named_once_and_runs(place, reads_the_h
     np.testing.assert_array_equal(runner.read("y"), [0.5, 1.0, 1.5, 2.0])
 
 
+def test_an_op_that_allocates_is_not_captured_into_memory_of_others(place):
+    def double(x, y):
+        y[...] = x * 2.0
+
+    backend = place()
+    register_op(
+        "double_",
+        "x(*S) -> y(*S)",
+        formula="{y} = 2 {x}",
+        numpy=lambda x, y: None,
+        cuda=double,
+        source="a test",
+    )
+    try:
+        program = Program("float64")
+        x, y = (program.slot(name, (4,), Role.INPUT) for name in ("x", "y"))
+        program.emit("double_", (x,), {"y": y}, label="layer 0 Double")
+        program.pin(x, y)
+        runner = backend.load(program, {})
+        runner.write("x", [1.0, 2.0, 3.0, 4.0])
+        with pytest.warns(gpunn.GpunnWarning, match="op 'double_' cannot be part of .*it allocates"):
+            runner.run(5)
+        np.testing.assert_array_equal(runner.read("y"), [2.0, 4.0, 6.0, 8.0])
+    finally:
+        del OPS["double_"]
+
+
+def test_a_capture_that_fails_in_the_end_blames_no_op(stand_in, data, monkeypatch):
+    backend = stand_in()
+    end = type(backend.gpu.stream).end_capture
+
+    def fails(stream):
+        end(stream)
+        raise RuntimeError("cudaErrorStreamCaptureInvalidated")
+
+    monkeypatch.setattr(type(backend.gpu.stream), "end_capture", fails)
+    net = network("cuda")
+    with pytest.warns(
+        gpunn.GpunnWarning, match=r"^training on batches of \d+ cannot be part of a CUDA graph"
+    ):
+        trained(net, *data)
+    np.testing.assert_allclose(net.theta, trained(network("numpy"), *data).network.theta, rtol=1e-10)
+
+
+def test_threads_take_turns_on_one_gpu(place, data):
+    """One trains, and captures; the others upload, predict and download meanwhile."""
+    place()
+    quiet, net = network("cuda"), network("cuda")
+    expected = quiet.predict(data[0])
+    with ThreadPoolExecutor(4) as pool:
+        training = pool.submit(trained, net, *data, epochs=5)
+        found = list(pool.map(lambda _: quiet.predict(data[0]), range(20)))
+        training.result()
+    assert all(np.array_equal(each, expected) for each in found)
+    assert net.theta.tobytes() == trained(network("cuda"), *data, epochs=5).network.theta.tobytes()
+
+
+def test_a_process_that_was_forked_says_what_to_do(stand_in, monkeypatch):
+    backend = stand_in()
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    with pytest.raises(gpunn.DeviceError, match="forked from: start processes by 'spawn'"):
+        backend.zeros((3,), "float32")
+
+
 def test_an_op_without_a_kernel_for_a_gpu_is_refused(place):
     backend = place()
     register_op("third", "x(*S) -> y(*S)", formula="{y} = {x}/3", source="a test", numpy=lambda x, y: None)
@@ -321,7 +387,7 @@ def test_tensor_cores_round_only_where_they_are_asked_to(stand_in, data, precisi
     net = network("cuda", dtype="float32", precision=precision)
     net.fit(*data, loss="cross_entropy", epochs=1, verbose=0)
     net.predict_proba(data[0])
-    assert backend.gpu._lt_library.precisions == {compute}
+    assert backend.gpu._lt._library.precisions == {compute}
 
 
 def test_a_precision_of_float32_is_not_for_float64(place):
@@ -330,13 +396,25 @@ def test_a_precision_of_float32_is_not_for_float64(place):
         network("cuda", precision="tf32")
 
 
+def test_tensor_cores_stay_where_a_network_goes(stand_in, data, tmp_path):
+    stand_in(precision="tf32")
+    stand_in()
+    net = network("cuda", dtype="float32", precision="tf32")
+    assert (net.to("cuda").precision, net.to("cpu").precision) == ("tf32", "float32")
+    assert "precision='tf32'" in repr(net)
+    trained(net, *data).save(tmp_path / "run.safetensors")
+    assert gpunn.Trainer.load(tmp_path / "run.safetensors", "cuda", "tf32").network.precision == "tf32"
+    assert gpunn.load(tmp_path / "run.safetensors", "cuda", precision="tf32").precision == "tf32"
+    assert gpunn.load(tmp_path / "run.safetensors", "cuda").precision == "float32"
+
+
 def test_plans_are_given_back(stand_in, data):
     backend = stand_in()
     net = network("cuda")
     net.fit(*data, loss="cross_entropy", epochs=2, verbose=0)
     del net
     gc.collect()
-    assert list(backend.gpu._lt_library.objects.values()) == ["handle"]
+    assert list(backend.gpu._lt._library.objects.values()) == ["handle"]
 
 
 # ------------------------------------------------------------------ memory
@@ -362,6 +440,24 @@ def test_what_does_not_fit_says_how_large_it_is(stand_in):
         gpunn.errors.DeviceMemoryError, match=r"1 MiB do not fit into the memory of GPU 0, of which 0"
     ):
         backend.zeros((20_000, 7), "float64")
+
+
+def test_a_prediction_that_does_not_fit_says_so_too(stand_in, data):
+    backend = stand_in(room=WORKSPACE + 600_000)
+    net, X = network("cuda"), backend.gpu.upload(np.zeros((8000, 7)))
+    with pytest.raises(gpunn.errors.DeviceMemoryError, match="do not fit into the memory of GPU 0"):
+        net.predict(X)
+
+
+@pytest.mark.parametrize("stage", [1, 100, 10_000])
+def test_data_go_to_the_gpu_in_pieces(place, data, monkeypatch, stage):
+    monkeypatch.setattr("gpunn.backends.cuda.gpu.STAGE", stage)
+    gpu = place().gpu
+    for array in (data[0], data[0].T, data[0][::-2], np.float64(3.0), np.zeros((0, 4)), np.zeros((4, 0))):
+        for dtype in ("float32", "float64"):
+            found = gpu.download(gpu.upload(np.asarray(array), dtype))
+            assert found.dtype == dtype
+            np.testing.assert_array_equal(found, np.asarray(array, dtype))
 
 
 def test_a_run_gives_its_memory_back(stand_in, data):
@@ -445,6 +541,55 @@ def test_what_says_by_dlpack_that_it_is_there_is_taken_on_the_networks_own_strea
     assert tensor.streams == [backend.gpu.stream.ptr]
 
 
+@pytest.mark.parametrize("hasty", [(), (0,), (1,)], ids=["late", "the user first", "the network first"])
+def test_a_batch_on_the_gpu_may_be_written_anew_after_each_step(stand_in, data, hasty):
+    cupy = stand_in(hasty=hasty).gpu.cupy
+    nets = [network(device) for device in ("numpy", "cuda")]
+    buffer = cupy.empty((8, 7))
+    for net in nets:
+        trainer = gpunn.Trainer(net, loss="cross_entropy", optimizer="adam", batch_size=8)
+        for start in range(0, 40, 8):
+            batch = data[0][start : start + 8]
+            if net is nets[1]:
+                buffer[...] = batch
+            trainer.step(batch if net is nets[0] else buffer, data[1][start : start + 8])
+    np.testing.assert_allclose(nets[1].theta, nets[0].theta, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("hasty", [(), (0,), (1,)], ids=["late", "the user first", "the network first"])
+def test_a_window_of_the_parameters_takes_turns_with_the_network(stand_in, data, hasty):
+    stand_in(hasty=hasty)
+    net, key = network("cuda"), "layers.2.bias"
+    net.parameters[key] = np.arange(5.0)
+    window = net.parameters[key]
+    assert window.tolist() == [0, 1, 2, 3, 4]
+    window[...] = 7.0
+    assert net.tensors()[key].tolist() == [7] * 5
+    trained(net, *data, epochs=1)
+    assert window.tolist() == net.tensors()[key].tolist() != [7] * 5
+
+
+def test_parameters_are_set_from_arrays_on_the_gpu(place):
+    place()
+    net = network("cuda")
+    net.parameters["layers.2.bias"] = np.ones(5)
+    net.parameters["layers.2.bias"] = net.parameters["layers.2.bias"] * 0.0
+    assert net.tensors()["layers.2.bias"].tolist() == [0.0] * 5
+    theta = net.theta
+    net.theta = net.backend.gpu.upload(theta * 2)
+    np.testing.assert_array_equal(net.theta, theta * 2)
+    with pytest.raises(gpunn.ShapeError, match=r"takes numbers of shape \(5,\), got float64 \(4,\)"):
+        net.parameters["layers.2.bias"] = net.backend.gpu.upload(np.zeros(4))
+
+
+def test_data_on_the_gpu_are_not_brought_to_the_host(stand_in, rng):
+    cupy = stand_in().gpu.cupy
+    X, y = cupy.asarray(rng.standard_normal((1000, 300))), rng.integers(0, 3, 1000)
+    net = gpunn.Sequential([gpunn.Dense(3)], 300, device="cuda", dtype="float64", seed=3)
+    trained(net, X, y, epochs=2).evaluate(X, y)
+    assert cupy.downloaded < X.nbytes / 2
+
+
 @pytest.mark.parametrize("call", ["predict", "evaluate", "gradients", "jacobian"])
 def test_every_call_takes_what_lies_on_the_gpu(place, data, call):
     backend = place()
@@ -457,7 +602,7 @@ def test_every_call_takes_what_lies_on_the_gpu(place, data, call):
             key: np.asarray(v).tolist() for key, v in expected.items()
         }
     else:
-        np.testing.assert_array_equal(np.asarray(found), expected)
+        np.testing.assert_array_equal(found.get() if call == "predict" else found, expected)
 
 
 def test_numbers_of_another_dtype_are_converted_on_the_gpu(place, data):
@@ -501,6 +646,53 @@ def test_a_network_on_the_cpu_says_how_to_bring_data_there(place, data):
     backend = place()
     with pytest.raises(gpunn.DataError, match=r"X lies on a GPU, and the network computes on the CPU"):
         network("cpu").predict(backend.gpu.upload(data[0]))
+
+
+class Foreign:
+    """An array of a library that has the older interface alone."""
+
+    def __init__(self, array):
+        self.array = array
+        self.__cuda_array_interface__ = array.__cuda_array_interface__
+        self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
+
+
+def test_an_array_of_another_gpu_is_refused_by_its_address(stand_in, data):
+    backend = stand_in()
+    X = backend.gpu.upload(data[0])
+    backend.gpu.cupy.numbers[X.plain.ctypes.data] = 1
+    with pytest.raises(gpunn.DataError, match="X lies on GPU 1, the network on GPU 0"):
+        network("cuda").predict(Foreign(X))
+
+
+# ------------------------------------------------------------------ a GPU that cannot be used
+
+
+@pytest.mark.parametrize("fails", ["import", "driver", "cublaslt"])
+def test_a_gpu_that_is_there_and_not_usable_says_what_to_look_at(monkeypatch, fails):
+    class Broken(FakeCupy):
+        def stream(self, non_blocking=False):
+            raise RuntimeError("cudaErrorInsufficientDriver")
+
+    modules = {"cupy": Broken() if fails == "driver" else FakeCupy()}
+    if fails == "import":
+        modules = {}
+
+    def imported(name):
+        if name not in modules:
+            raise ImportError(f"no {name} here")
+        return modules[name]
+
+    monkeypatch.setattr("gpunn.device.why_not", lambda number=0: None)
+    monkeypatch.setattr("gpunn.backends.cuda.gpu.why_not", lambda number=0: None)
+    monkeypatch.setattr("gpunn.backends.cuda.gpu.import_module", imported)
+    monkeypatch.setattr("gpunn.backends.cuda.cublaslt.import_module", imported)
+    monkeypatch.setattr("gpunn.device._LOADED", {})
+    words = {"import": "ImportError: no cupy", "driver": "InsufficientDriver", "cublaslt": "nvmath-python"}
+    with pytest.raises(gpunn.DeviceError, match=f"{words[fails]}.*pip install") as caught:
+        network("cuda")
+    assert "gpunn[cuda13]" in str(caught.value)
+    assert network("auto").backend.name == "numba"
 
 
 # ------------------------------------------------------------------ several GPUs

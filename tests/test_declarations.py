@@ -735,14 +735,18 @@ def test_an_unknown_precision_is_answered_with_the_nearest():
 class Driver:
     """NVIDIA's driver library, on a machine with so many GPUs."""
 
-    def __init__(self, count, code=0):
-        self.count, self.code = count, code
+    def __init__(self, count, code=0, version=13000):
+        self.count, self.code, self.version = count, code, version
 
     def cuInit(self, flags):
         return self.code
 
     def cuDeviceGetCount(self, count):
         count._obj.value = self.count
+        return 0
+
+    def cuDriverGetVersion(self, version):
+        version._obj.value = self.version
         return 0
 
 
@@ -753,10 +757,17 @@ class Driver:
         (Driver(1, 100), 0, True, "the NVIDIA driver does not start (cuInit gives 100)"),
         (Driver(0), 0, True, "the NVIDIA driver sees no GPU"),
         (Driver(2), 2, True, "there is no GPU 2: this machine has cuda:0, cuda:1"),
+        (
+            Driver(1, 0, 12080),
+            0,
+            True,
+            "the NVIDIA driver is one for CUDA 12.8, and CuPy is one for CUDA 13: ",
+        ),
         (Driver(1), 0, None, "CuPy and nvmath-python are not installed: pip install gpunn[cuda13]"),
     ],
 )
-def test_what_a_gpu_lacks_is_named_with_what_to_do(driver, number, installed, words):
+def test_what_a_gpu_lacks_is_named_with_what_to_do(driver, number, installed, words, monkeypatch):
+    monkeypatch.setattr("gpunn.backends.cuda.probe._installed_wheel", lambda name: name == "cupy-cuda13x")
     assert why_not(number, driver=lambda: driver, installed=lambda name: installed).startswith(words)
 
 

@@ -305,7 +305,7 @@ def masks(runner):
 
 def differences(net, runner, key, h=1e-5):
     """Central differences of the cost by each element of a parameter."""
-    value = np.array(net.parameters[key])
+    value = net.tensors()[key]
     estimate = np.empty(value.size)
     for i in range(value.size):
         costs = []
@@ -354,7 +354,7 @@ def test_a_step_in_training_is_that_of_the_oracle_with_the_mask_read_from_its_sl
     """The mask over 1 − rate scales each example's hidden units: to the oracle, a weight of its own."""
     net, runner = training_step(LAYERS, 4, loss, dtype)
     runner.run()
-    W0, b0, W1, b1 = (np.array(value, float) for value in net.parameters.values())
+    W0, b0, W1, b1 = (np.array(value, float) for value in net.tensors().values())
     (mask,) = masks(runner)
     targets = np.eye(3)[LABELS[:7]] if loss == "cross_entropy" else DENSE[:7]
     last = "softmax" if loss == "cross_entropy" else "identity"
@@ -376,7 +376,7 @@ def test_a_step_in_training_is_that_of_the_oracle_with_the_mask_read_from_its_sl
 
 def by_hand(net, steps, seed=1, lr=0.2, rates=(0.3, 0.5)):
     """Dropout, tanh, Dropout, identity under the quadratic cost, over (step, rows) pairs."""
-    W0, b0, W1, b1 = (np.array(value) for value in net.parameters.values())
+    W0, b0, W1, b1 = (np.array(value) for value in net.tensors().values())
     for step, rows in steps:
         x, t = X[rows], DENSE[rows]
         scale = [

@@ -50,7 +50,7 @@ def as_oracle(net):
     found = []
     for i, layer in enumerate(net.layers):
         if isinstance(layer, gpunn.Dense):
-            W, b = (np.array(net.parameters[f"layers.{i}.{k}"], float) for k in ("weights", "bias"))
+            W, b = (np.array(net.tensors()[f"layers.{i}.{k}"], float) for k in ("weights", "bias"))
             found.append(oracle.Layer(W, b, layer.activation))
         elif isinstance(layer, gpunn.Activation):
             found.append(oracle.Layer(None, None, layer.activation))

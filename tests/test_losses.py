@@ -121,7 +121,7 @@ def test_binary_cross_entropy_is_finite_and_exact_far_out(build, dtype, z, t, si
     """−t log σ(z) − (1 − t) log σ(−z) by way of log(1 + exp), which is exact at both ends."""
     net = build(1, dtype=dtype)
     net.theta = [0, 0, 0, 0, sign * z]
-    z = float(net.parameters["layers.0.bias"][0])
+    z = float(net.tensors()["layers.0.bias"][0])
     expected = t * np.logaddexp(0, -z) + (1 - t) * np.logaddexp(0, z)
     found = net.evaluate(X, np.full(N, t), loss="binary_cross_entropy")["loss"]
     assert found == pytest.approx(expected, rel=1e-14)

@@ -101,7 +101,7 @@ def order(epochs=EPOCHS, seed=1):
 
 def by_hand(net, rule, lrs, l1=0.0, l2=0.0, weight_decay=0.0, clip_norm=None):
     """Train; returns Θ, the mean costs and the mean penalties of the epochs."""
-    parts = [np.array(value) for value in net.parameters.values()]
+    parts = [np.array(value) for value in net.tensors().values()]
     states = [{} for _ in parts]
     costs, penalties, t = [], [], 0
     for batches in order():
@@ -253,9 +253,9 @@ def test_l1_takes_small_weights_to_zero_and_not_far_beyond(start):
     trainer = start(gpunn.SGD(lr=0.01, l1=1.0))
     net = trainer.network
     net.parameters["layers.1.weights"] = np.zeros((3, 6))
-    targets = np.tile(net.parameters["layers.1.bias"], (N, 1))
+    targets = np.tile(net.tensors()["layers.1.bias"], (N, 1))
     trainer.fit(X, targets, epochs=60, verbose=0)
-    assert np.abs(net.parameters["layers.0.weights"]).max() <= 0.01
+    assert np.abs(net.tensors()["layers.0.weights"]).max() <= 0.01
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

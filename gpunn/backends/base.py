@@ -105,6 +105,13 @@ class Backend(ABC):
         """A device array as the library of ``like``, which was adopted, has arrays."""
         return array
 
+    def lend(self, array: Any) -> Any:
+        """A device array for the user to read and write beside this backend."""
+        return array
+
+    def done_reading(self, values: Any) -> None:  # noqa: B027
+        """What was adopted may be written again as soon as the work that reads it is done."""
+
     @abstractmethod
     def download(self, array: Any) -> NDArray[Any]:
         """A copy of a device array on the host."""

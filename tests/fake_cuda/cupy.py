@@ -9,9 +9,11 @@ the stream that it was taken in, as CuPy's pool does.
 
 from __future__ import annotations
 
+import threading
 import weakref
 from bisect import bisect, insort
 from collections import defaultdict, deque
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
@@ -25,40 +27,58 @@ class CaptureError(RuntimeError):
     """What the driver answers to a call that a capturing stream cannot take."""
 
 
-class Array(np.ndarray):
-    """A device array; ``cupy`` is where its memory comes from."""
+class Array:
+    """A device array over ``plain``, of the GPU ``number``; NumPy does not take it unasked."""
 
-    cupy = number = None
+    def __init__(self, cupy, plain, number):
+        self.cupy, self.plain, self.number = cupy, plain, number
+        self.shape, self.ndim, self.size = plain.shape, plain.ndim, plain.size
+        self.dtype, self.nbytes, self.flags = plain.dtype, plain.nbytes, plain.flags
 
-    def __array_finalize__(self, other):
-        self.cupy, self.number = getattr(other, "cupy", None), getattr(other, "number", None)
+    def _like(self, plain):
+        return Array(self.cupy, plain, self.number)
 
     @property
     def __cuda_array_interface__(self):
-        found = dict(self.__array_interface__)
-        return found | {"version": 3, "stream": None}
+        return dict(self.plain.__array_interface__) | {"version": 3, "stream": None}
 
-    @property
-    def plain(self):
-        return self.view(np.ndarray)
+    def __array__(self, *_, **__):
+        raise TypeError("Implicit conversion to a NumPy array is not allowed.")
 
     @property
     def device(self):
         return SimpleNamespace(id=self.number)
 
+    def __len__(self):
+        return len(self.plain)
+
+    def __getitem__(self, key):
+        assert not isinstance(key, np.ndarray), "an index has to be on the device"
+        found = self.plain[key.get() if isinstance(key, Array) else key]
+        return self._like(found if isinstance(found, np.ndarray) else self.plain[key, ...])
+
+    def view(self, dtype):
+        return self._like(self.plain.view(dtype))
+
+    def reshape(self, *shape):
+        return self._like(self.plain.reshape(*shape))
+
     def get(self, stream=None):
         self.cupy.refuse_in_capture("a copy to the host")
         self.cupy.current[-1].synchronize()
+        self.cupy.downloaded += self.nbytes
         return np.array(self.plain)
 
-    def set(self, values, stream=None):
+    def tolist(self):
+        return self.get().tolist()
+
+    def set(self, arr, stream=None):
         """From pinned memory, whose values are read when the copy is made."""
         self.cupy.refuse_in_capture("a copy from the host")
-        assert (self.shape, self.dtype) == (values.shape, values.dtype), "set() wants the same kind of array"
-        (stream or self.cupy.current[-1]).do(lambda: np.copyto(self.plain, values))
+        assert (self.shape, self.dtype) == (arr.shape, arr.dtype), "set() wants the same kind of array"
+        (stream or self.cupy.current[-1]).do(lambda: np.copyto(self.plain, arr))
 
     def fill(self, value):
-        self.cupy.refuse_in_capture("a fill")
         self.cupy.current[-1].do(lambda: self.plain.fill(value))
 
     def copy(self):
@@ -72,9 +92,12 @@ class Array(np.ndarray):
         return made
 
     def __setitem__(self, key, values):
-        self.cupy.refuse_in_capture("a copy")
         there = self.plain[key]
-        values = values.plain if isinstance(values, Array) else np.array(values)
+        if isinstance(values, Array):
+            values = values.plain
+        else:
+            self.cupy.refuse_in_capture("a copy from the host")
+            values = np.array(values)
 
         def assign():
             with np.errstate(all="ignore"):
@@ -82,12 +105,26 @@ class Array(np.ndarray):
 
         self.cupy.current[-1].do(assign)
 
-    def __array_ufunc__(self, ufunc, method, *inputs, **keywords):
-        self.cupy.refuse_in_capture(f"{ufunc.__name__}, which allocates")
-        plain = [i.plain if isinstance(i, Array) else i for i in inputs]
-        made = self.cupy.empty(np.broadcast_shapes(*map(np.shape, plain)), self.dtype)
-        self.cupy.current[-1].do(lambda: getattr(ufunc, method)(*plain, out=made.plain, **keywords))
+    def _made(self, function, *others):
+        plain = [other.plain if isinstance(other, Array) else other for other in (self, *others)]
+        kind = function(*(np.ones(1, np.asarray(each).dtype) for each in plain)).dtype
+        made = self.cupy.empty(np.broadcast_shapes(*map(np.shape, plain)), kind)
+
+        def compute():
+            with np.errstate(all="ignore"):
+                np.copyto(made.plain, function(*plain))
+
+        self.cupy.current[-1].do(compute)
         return made
+
+    def __mul__(self, other):
+        return self._made(np.multiply, other)
+
+    def max(self):
+        return self.get().max()
+
+    def all(self):
+        return self.get().all()
 
 
 class Event:
@@ -204,21 +241,34 @@ class FakeCupy:
         self.used = 0
         self.memories = {}  # by address, what was given back too
         self.addresses = []  # of these, in order
+        self.numbers = {}  # of these, the GPU
         self.alive = set()  # of these, those of arrays
         self.pool = defaultdict(list)  # stream and size: memory that was given back
-        self.devices = [0]
+        self.local, self.downloaded = threading.local(), 0
         self.null = Stream(self, 0)
-        self.current, self.streams = [self.null], [self.null]
+        self.streams = [self.null]
         self.cuda = SimpleNamespace(
             Device=lambda number=0: Device(self, number),
             Stream=self.stream,
             alloc_pinned_memory=lambda nbytes: np.zeros(nbytes, np.uint8),
             get_current_stream=lambda: self.current[-1],
+            using_allocator=self.using_allocator,
+            ExternalStream=lambda number: self.streams[number],
             memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
             runtime=SimpleNamespace(
-                memGetInfo=lambda: (self.room - self.used, self.room), getDeviceCount=lambda: 1
+                memGetInfo=lambda: (self.room - self.used, self.room),
+                pointerGetAttributes=lambda address: SimpleNamespace(device=self.number_of(address)),
             ),
         )
+
+    def of_thread(self, name, first):
+        if not hasattr(self.local, name):
+            setattr(self.local, name, [*first])
+        return getattr(self.local, name)
+
+    current = property(lambda self: self.of_thread("current", [self.null]))
+    devices = property(lambda self: self.of_thread("devices", [0]))
+    allocators = property(lambda self: self.of_thread("allocators", []))
 
     def stream(self, non_blocking=False):
         made = Stream(self, len(self.streams))
@@ -230,12 +280,13 @@ class FakeCupy:
             raise CaptureError(f"{what} is not permitted while a stream captures")
 
     def get_default_memory_pool(self):
-        return SimpleNamespace(free_bytes=lambda: 0, free_all_blocks=lambda: None)
+        return SimpleNamespace(free_bytes=lambda: 0)
 
     def empty(self, shape, dtype=float):
         """An allocation, which may hold anything, with NaN around it."""
-        self.refuse_in_capture("an allocation")
         nbytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        for allocator in self.allocators[-1:]:
+            allocator(nbytes)
         if nbytes > self.room - self.used:
             raise OutOfMemoryError(f"Out of memory allocating {nbytes:,} bytes")
         kept = self.pool[self.current[-1].ptr, nbytes]
@@ -243,10 +294,9 @@ class FakeCupy:
         block = Block(memory)
         self.used += nbytes
         self.alive.add(memory.ctypes.data)
+        self.numbers[memory.ctypes.data] = self.devices[-1]
         weakref.finalize(block, self.forget, memory, nbytes, self.current[-1].ptr)
-        made = np.asarray(block).view(Array)
-        made.cupy, made.number = self, self.devices[-1]
-        return made.view(dtype).reshape(shape)
+        return Array(self, np.asarray(block).view(dtype).reshape(shape), self.devices[-1])
 
     def zeros(self, shape, dtype=float):
         made = self.empty(shape, dtype)
@@ -277,36 +327,47 @@ class FakeCupy:
         self.alive.discard(memory.ctypes.data)
         self.pool[stream, nbytes].append(memory)
 
+    def number_of(self, address):
+        """The GPU that an address is of."""
+        return self.numbers[self.memory_of(address).ctypes.data]
+
     def check_alive(self, call):
         """A call that is queued may only name memory of arrays that exist."""
         for address in getattr(call, "addresses", ()):
             first = self.memory_of(address).ctypes.data
             assert first in self.alive, f"the memory at {address:#x} was freed"
 
-    def asarray(self, values, dtype=None):
+    @contextmanager
+    def using_allocator(self, allocator):
+        self.allocators.append(allocator)
+        try:
+            yield
+        finally:
+            self.allocators.pop()
+
+    def asarray(self, a, dtype=None):
         """A copy on the device; of what is there already, none."""
+        if isinstance(a, Array):
+            same = a.number == self.devices[-1] and dtype in (None, a.dtype)
+            return a if same else a.astype(dtype or a.dtype)
         self.refuse_in_capture("a copy from the host")
-        if isinstance(values, Array) and values.cupy is self and dtype in (None, values.dtype):
-            return values
-        array = np.asarray(values, dtype)
+        array = np.asarray(a, dtype)
         made = self.empty(array.shape, array.dtype)
         made[...] = array
         return made
 
-    def from_dlpack(self, values):
+    def from_dlpack(self, array):
         """The memory itself."""
-        return values.__dlpack__(stream=self.current[-1].ptr)
+        return array.__dlpack__(stream=self.current[-1].ptr)
 
-    def ascontiguousarray(self, array):
-        return array if array.flags.c_contiguous else array.copy()
+    def ascontiguousarray(self, a):
+        return a if a.flags.c_contiguous else a.copy()
 
-    def isfinite(self, array):
-        self.refuse_in_capture("isfinite, which allocates")
-        return np.isfinite(array.get())
+    def isfinite(self, x):
+        return x._made(np.isfinite)
 
-    def isnan(self, array):
-        self.refuse_in_capture("isnan, which allocates")
-        return np.isnan(array.get())
+    def isnan(self, x):
+        return x._made(np.isnan)
 
     def at(self, address, shape, dtype, strides=None):
         """The memory at an address, as far as an allocation goes; an error where there is none."""

@@ -82,9 +82,6 @@ class FakeCublasLt:
     def create(self):
         return self._keep("handle")
 
-    def destroy(self, handle):
-        del self.objects[handle]
-
     def get_matmul_desc_attribute_dtype(self, attribute):
         kinds = {MatmulDescAttribute.BIAS_POINTER: np.int64, MatmulDescAttribute.EPILOGUE: np.uint32}
         return kinds.get(attribute, np.int32)

@@ -13,7 +13,7 @@ from ...fusion import Pattern
 from ...program import Program
 from ..base import Backend, Memory
 from .gpu import Gpu
-from .interop import OnDevice, adopt, given_back
+from .interop import OnDevice, adopt, done_reading, given_back
 from .lower import LOWER, Limits, patterns_for
 from .runner import CudaRunner, outside
 from .streaming import Streamed
@@ -64,15 +64,13 @@ class CudaBackend(Backend):
 
         A copy, unless it is there already.
         """
+        nbytes = array.size * np.dtype(dtype).itemsize
         if hasattr(array, "__cuda_array_interface__"):
-            with self.gpu.here():
-                return self.gpu.cupy.ascontiguousarray(array.astype(dtype, copy=False))
-        kind = np.dtype(dtype)
-        if array.ndim and array.size * kind.itemsize > self.resident * self.gpu.free()[0]:
+            cupy = self.gpu.cupy
+            return self.gpu.allocated(nbytes, lambda: cupy.ascontiguousarray(array.astype(dtype, copy=False)))
+        if array.dtype.kind == "f" and array.ndim and nbytes > self.resident * self.gpu.free()[0]:
             return Streamed(array, dtype)
-        with np.errstate(over="ignore"):
-            ready = np.ascontiguousarray(array, dtype=dtype)
-        return self.gpu.upload(ready)
+        return self.gpu.upload(array, dtype)
 
     def adopt(self, name: str, values: Any) -> tuple[Any, Any]:
         """An array of another library on this GPU, without a copy, and what shows its values on the host."""
@@ -82,6 +80,15 @@ class CudaBackend(Backend):
     def given_back(self, array: Any, like: Any) -> Any:
         """A copy of a device array as the library of ``like`` has arrays."""
         return given_back(self.gpu, array, like)
+
+    def lend(self, array: Any) -> Any:
+        """The array itself; from now on this backend's work and the user's current stream take turns."""
+        self.gpu.share()
+        return array
+
+    def done_reading(self, values: Any) -> None:
+        """Let the stream of the library that ``values`` came from wait until they have been read."""
+        done_reading(self.gpu, values)
 
     def download(self, array: Any) -> NDArray[Any]:
         """A copy."""

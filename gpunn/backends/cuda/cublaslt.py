@@ -94,12 +94,6 @@ class CublasLt:
         self._workspace = workspace
         self._handle = library.create()
 
-    def close(self) -> None:
-        """Give the handle back."""
-        if self._handle:
-            self._library.destroy(self._handle)
-            self._handle = 0
-
     def plan(self, product: Matmul, bias: int = 0) -> Plan | None:
         """A plan; None where the library has no algorithm for it (an epilogue in float64, for instance).
 

@@ -1,11 +1,14 @@
 """One NVIDIA GPU, through CuPy: memory, a stream, kernels, matrix products, captured graphs.
 
-Everything is queued on a stream of its own, which does not wait for the null stream. Events order what comes
-from a user's stream, or goes there. No context is made before the first :class:`Gpu`.
+Everything is queued on a stream of its own, which does not wait for the null stream, by one thread at a time.
+Once arrays are shared with the user, events order its work with that of the user's current stream. No context
+is made before the first :class:`Gpu`.
 """
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -14,18 +17,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import DeviceError, DeviceMemoryError
+from ...errors import DeviceError, DeviceMemoryError, ProgramError
 from . import generated
 from .catalogue import Kernel
 from .code import Code
 from .cublaslt import WORKSPACE, CublasLt, Matmul, Plan, bindings
 from .generated import Generated
-from .probe import why_not
+from .probe import REMEDY, why_not
 
 __all__ = ["Gpu", "address", "mib"]
 
 #: From grid, block and arguments to a launch that can be made any number of times.
 Binder = Callable[[tuple[int, ...], tuple[int, ...], Sequence[Any]], Callable[[], None]]
+
+
+#: Bytes that go to the GPU at a time.
+STAGE = 16 << 20
 
 
 def address(array: Any) -> int:
@@ -59,41 +66,101 @@ class Gpu:
         cublaslt: Any = None,
         load: Callable[[Kernel | Generated], Binder] | None = None,
     ) -> None:
-        if cupy is None:
-            if reason := why_not(number):
-                raise DeviceError(f"device 'cuda:{number}' cannot be used: {reason}")
-            cupy = import_module("cupy")
-        self.number, self.cupy = number, cupy
-        self._lt_library = cublaslt
-        self.device = cupy.cuda.Device(number)
-        self.arch = f"sm_{self.device.compute_capability}"
-        with self.device:
-            self.stream = cupy.cuda.Stream(non_blocking=True)
-            self.copies = cupy.cuda.Stream(non_blocking=True)
+        self.number = number
         self._load = load or self._compiled
         self._binders: dict[tuple[Any, ...], Binder] = {}
         self._modules: list[Any] = []
         self._code: Code | None = None
-        self._lt: CublasLt | None = None
         self._keeps_nan: dict[Matmul, bool] = {}
+        self._lock, self._depth, self._shared = threading.RLock(), 0, False
+        self._process = os.getpid()
+        if cupy is None and (reason := why_not(number)):
+            raise DeviceError(f"device 'cuda:{number}' cannot be used: {reason}")
+        try:
+            self._begin(import_module("cupy") if cupy is None else cupy, cublaslt)
+        except (DeviceError, DeviceMemoryError):
+            raise
+        except (
+            Exception
+        ) as error:  # An import that fails, a driver that is too old, a library without its file.
+            raise DeviceError(
+                f"device 'cuda:{number}' cannot be used: {type(error).__name__}: {error}: is what is "
+                f"installed whole, and right for this driver? {REMEDY}"
+            ) from error
+
+    def _begin(self, cupy: Any, cublaslt: Any) -> None:
+        self.cupy = cupy
+        self.device = cupy.cuda.Device(self.number)
+        self.arch = f"sm_{self.device.compute_capability}"
+        with self.device:
+            self.stream = cupy.cuda.Stream(non_blocking=True)
+            self.copies = cupy.cuda.Stream(non_blocking=True)
+        self._pinned: list[tuple[NDArray[np.uint8], Any]] = []
         self._lt_workspace = self.zeros(WORKSPACE)
+        with self.here():
+            self._lt = CublasLt(cublaslt or bindings(), address(self._lt_workspace))
 
     @contextmanager
     def here(self) -> Iterator[None]:
-        """Work of CuPy inside goes to this device and stream."""
-        with self.device, self.stream:
-            yield
+        """Work of CuPy inside goes to this device and stream, and no other thread's in between."""
+        if os.getpid() != self._process:
+            raise DeviceError(
+                f"GPU {self.number} belongs to the process that this one was forked from: start processes by "
+                "'spawn' or 'forkserver' (multiprocessing.set_start_method), as joblib does"
+            )
+        with self._lock, self.device:
+            shared = self._shared and not self._depth
+            if shared:
+                self.wait_for_user()
+            self._depth += 1
+            try:
+                with self.stream:
+                    yield
+            finally:
+                self._depth -= 1
+                if shared:
+                    self.user_waits()
 
     # ------------------------------------------------------------------ memory
 
     def zeros(self, nbytes: int) -> Any:
         """Bytes of zeros; CuPy's memory begins at multiples of 512."""
-        return self._allocated(nbytes, lambda: self.cupy.zeros(nbytes, np.uint8))
+        return self.allocated(nbytes, lambda: self.cupy.zeros(nbytes, np.uint8))
 
-    def upload(self, array: NDArray[Any]) -> Any:
-        """A copy of a host array."""
-        ready = np.ascontiguousarray(array)
-        return self._allocated(ready.nbytes, lambda: self.cupy.asarray(ready))
+    def upload(self, array: NDArray[Any], dtype: Any = None) -> Any:
+        """A copy of a host array, contiguous and of that dtype."""
+        kind = np.dtype(dtype or array.dtype)
+        nbytes = array.size * kind.itemsize
+        target = self.allocated(nbytes, lambda: self.cupy.empty(array.shape, kind))
+        self._bring(array, target)
+        return target
+
+    def _bring(self, array: NDArray[Any], target: Any) -> None:
+        """Copy a host array into a contiguous device array, cast piece by piece, through pinned memory."""
+        if not array.size:
+            return
+        source, target = (array, target) if array.ndim else (array.reshape(1), target.reshape(1))
+        rows = max(1, STAGE * len(source) // target.nbytes)
+        with self.here():
+            for number, start in enumerate(range(0, len(source), rows)):
+                into = target[start : start + rows]
+                staged = self._stage(number % 2, into.nbytes).view(target.dtype).reshape(into.shape)
+                with np.errstate(over="ignore"):
+                    staged[...] = source[start : start + rows]
+                into.set(staged, stream=self.stream)
+                self._pinned[number % 2] = self._pinned[number % 2][0], self.stream.record()
+
+    def _stage(self, half: int, nbytes: int) -> NDArray[np.uint8]:
+        """Pinned memory for a piece, once what was copied from it before is there."""
+        while len(self._pinned) <= half:
+            self._pinned.append((np.empty(0, np.uint8), None))
+        memory, used = self._pinned[half]
+        if used is not None:
+            used.synchronize()
+        if memory.nbytes < nbytes:
+            memory = self.pinned(1 << (nbytes - 1).bit_length())
+            self._pinned[half] = memory, None
+        return memory[:nbytes]
 
     def download(self, array: Any) -> NDArray[Any]:
         """A copy on the host, once everything queued before is done."""
@@ -103,25 +170,27 @@ class Gpu:
 
     def assign(self, array: Any, values: Any) -> None:
         """Copy values, from the host or the device, into an array of perhaps another dtype."""
+        if not hasattr(values, "__cuda_array_interface__"):
+            values = np.asarray(values)
+            if values.shape == array.shape and array.flags.c_contiguous:
+                self._bring(values, array)
+                return
+            values = self.upload(values, array.dtype)
         with self.here():
-            if not hasattr(values, "__cuda_array_interface__"):
-                with np.errstate(over="ignore"):
-                    values = np.ascontiguousarray(values, dtype=array.dtype)
-            array[...] = self.cupy.asarray(values)
+            array[...] = values
 
     def copy(self, array: Any) -> Any:
         """A copy on the device."""
-        return self._allocated(array.nbytes, array.copy)
+        return self.allocated(array.nbytes, array.copy)
 
     def all_finite(self, array: Any) -> bool:
         """Whether no element is NaN or infinite."""
-        with self.here():
-            return bool(self.cupy.isfinite(array).all())
+        return bool(self.allocated(array.size, lambda: self.cupy.isfinite(array).all()))
 
     def pinned(self, nbytes: int) -> NDArray[np.uint8]:
         """Memory of the host that can be copied from while the GPU works."""
         with self.here():
-            memory = self.cupy.cuda.alloc_pinned_memory(nbytes)
+            memory = self.cupy.cuda.alloc_pinned_memory(max(1, nbytes))
         return np.frombuffer(memory, np.uint8, nbytes)
 
     def free(self) -> tuple[int, int]:
@@ -130,10 +199,13 @@ class Gpu:
             free, total = self.cupy.cuda.runtime.memGetInfo()
             return free + self.cupy.get_default_memory_pool().free_bytes(), total
 
-    def _allocated(self, nbytes: int, make: Callable[[], Any]) -> Any:
-        """What ``make`` makes here, or an error that says how much was asked for and how much there is."""
+    def allocated(self, nbytes: int, make: Callable[[], Any], own: bool = True) -> Any:
+        """What ``make`` makes, or an error that says how much was asked for and how much there is.
+
+        In the stream of this GPU, or, where that is not ``own``, in the user's.
+        """
         try:
-            with self.here():
+            with self.here() if own else self.device:
                 return make()
         except self.cupy.cuda.memory.OutOfMemoryError as error:
             free, total = self.free()
@@ -144,14 +216,22 @@ class Gpu:
 
     # ------------------------------------------------------------------ the user's streams
 
+    def share(self) -> None:
+        """From now on the user has arrays of this stream, or this stream has the user's."""
+        with self._lock:
+            if not self._shared:
+                self.wait_for_user()
+                self.user_waits()
+            self._shared = True
+
     def wait_for_user(self) -> None:
         """What is queued from now on waits for what the user's current stream has been given so far."""
-        with self.device:
+        with self._lock, self.device:
             self.stream.wait_event(self.cupy.cuda.get_current_stream().record())
 
     def user_waits(self) -> None:
         """The user's current stream waits for what is queued here so far."""
-        with self.device:
+        with self._lock, self.device:
             self.cupy.cuda.get_current_stream().wait_event(self.stream.record())
 
     # ------------------------------------------------------------------ launches
@@ -193,24 +273,16 @@ class Gpu:
 
     # ------------------------------------------------------------------ products
 
-    @property
-    def lt(self) -> CublasLt:
-        """cuBLASLt on this device, with its workspace."""
-        if self._lt is None:
-            with self.here():
-                self._lt = CublasLt(self._lt_library or bindings(), address(self._lt_workspace))
-        return self._lt
-
     def plan(self, product: Matmul, bias: Any = None) -> Plan | None:
         """A plan of a product; None where the library has none. Without ``bias`` it is only asked about."""
         with self.here():
-            return self.lt.plan(product, address(self._lt_workspace if bias is None else bias))
+            return self._lt.plan(product, address(self._lt_workspace if bias is None else bias))
 
     def multiply(
         self, plan: Plan, left: Any, right: Any, out: Any, alpha: Any, beta: Any
     ) -> Callable[[], None]:
         """A product made ready; all are device arrays."""
-        lt, stream = self.lt, self.stream.ptr
+        lt, stream = self._lt, self.stream.ptr
         a, b, d, scale, keep = map(address, (left, right, out, alpha, beta))
         return lambda: lt.multiply(plan, a, b, d, scale, keep, stream)
 
@@ -251,10 +323,17 @@ class Gpu:
                 call()
 
     def capture(self, calls: Iterable[Callable[[], None]]) -> Any:
-        """The calls as a graph; nothing is executed."""
-        with self.here():
-            self.stream.begin_capture()
+        """The calls as a graph; nothing is executed. A call that allocates cannot be in one.
+
+        Its memory would be another's at the next replay.
+        """
+
+        def refuse(nbytes: int) -> None:
+            raise ProgramError(f"it allocates {nbytes:,} bytes")
+
+        with self.here(), self.cupy.cuda.using_allocator(refuse):
             try:
+                self.stream.begin_capture()
                 for call in calls:
                     call()
             except BaseException:

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import DataError
-from .gpu import Gpu
+from .gpu import Gpu, address
 
-__all__ = ["OnDevice", "adopt", "given_back"]
+__all__ = ["OnDevice", "adopt", "done_reading", "given_back"]
 
 
 class OnDevice:
@@ -29,7 +29,13 @@ class OnDevice:
         return np.asarray(self._gpu.download(self._array), dtype)
 
     def __getitem__(self, key: Any) -> Any:
-        return np.asarray(self)[key]
+        with self._gpu.here():
+            part = self._array[self._gpu.cupy.asarray(key) if isinstance(key, np.ndarray) else key]
+        return self._gpu.download(part)
+
+    def all_finite(self, dtype: str) -> bool:
+        """Whether every value is finite in that dtype."""
+        return self._gpu.all_finite(self._array.astype(dtype, copy=False))
 
     def reshape(self, *shape: Any) -> NDArray[Any]:
         """The values in another shape."""
@@ -41,31 +47,55 @@ def adopt(gpu: Gpu, name: str, values: Any) -> Any:
 
     DLPack first: its producer orders its own stream before ours, which the other interface leaves open.
     """
-    gpu.wait_for_user()
-    with gpu.here():
-        if hasattr(values, "__dlpack__") and not isinstance(values, gpu.cupy.ndarray):
-            array = gpu.cupy.from_dlpack(values)
-        else:
-            array = gpu.cupy.asarray(values)
-    where = array.device.id
+    where = device_of(gpu, values)
     if where != gpu.number:
         raise DataError(
             f"{name} lies on GPU {where}, the network on GPU {gpu.number}: move one of them, for instance by "
             f"net.to('cuda:{where}')"
         )
-    return array
+    gpu.share()
+    with gpu.here():
+        if hasattr(values, "__dlpack__") and not isinstance(values, gpu.cupy.ndarray):
+            return gpu.cupy.from_dlpack(values)
+        return gpu.cupy.asarray(values)
+
+
+def device_of(gpu: Gpu, values: Any) -> int:
+    """The number of the GPU that an array lies on."""
+    if isinstance(values, gpu.cupy.ndarray):
+        return int(values.device.id)
+    if hasattr(values, "__dlpack_device__"):
+        return int(values.__dlpack_device__()[1])
+    return int(gpu.cupy.cuda.runtime.pointerGetAttributes(address(values)).device)
+
+
+def library_of(values: Any) -> str:
+    """The library of an array, by the modules of its class and of what that is derived from."""
+    names = [cls.__module__.partition(".")[0] for cls in type(values).__mro__]
+    return next((name for name in names if name in ("cupy", "torch", "jax", "jaxlib")), "")
+
+
+def done_reading(gpu: Gpu, values: Any) -> None:
+    """What the user queues from now on may write ``values``; CuPy's current stream waits already."""
+    library = library_of(values)
+    if library == "torch":
+        stream = import_module("torch").cuda.current_stream(gpu.number)
+        with gpu.device:
+            gpu.cupy.cuda.ExternalStream(stream.cuda_stream).wait_event(gpu.stream.record())
+    elif library != "cupy":
+        gpu.stream.synchronize()  # Nothing else tells it.
 
 
 def given_back(gpu: Gpu, array: Any, like: Any) -> Any:
-    """A copy in the user's stream, as the library of ``like`` has arrays.
+    """A copy in the user's stream, as the library of ``like`` has arrays: CuPy's where it is another.
 
     A copy, since CuPy uses memory again in the stream that it was taken in: it has to be the user's.
     """
     gpu.user_waits()
-    with gpu.device:
-        array = array.copy()
+    array = gpu.allocated(array.nbytes, array.copy, own=False)
     gpu.wait_for_user()
-    library = type(like).__module__.partition(".")[0]
+    done_reading(gpu, like)
+    library = library_of(like)
     if library == "torch":
         return import_module("torch").from_dlpack(array)
     if library in ("jax", "jaxlib"):

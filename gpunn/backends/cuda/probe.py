@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from importlib import metadata
 from importlib.util import find_spec
 from typing import Any
 
@@ -47,10 +48,35 @@ def why_not(
     if number >= count.value:
         known = ", ".join(f"cuda:{i}" for i in range(count.value))
         return f"there is no GPU {number}: this machine has {known}"
+    if reason := _too_old(library):
+        return reason
     missing = [name for package, name in PACKAGES.items() if installed(package) is None]
     if missing:
         return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed: {REMEDY}"
     return None
+
+
+def _too_old(library: Any) -> str | None:
+    """Where CuPy is for a newer CUDA than the driver is."""
+    version = ctypes.c_int()
+    if library.cuDriverGetVersion(ctypes.byref(version)):
+        return None
+    major, minor = version.value // 1000, version.value % 1000 // 10
+    wheels = [number for number in (12, 13) if _installed_wheel(f"cupy-cuda{number}x")]
+    if not wheels or min(wheels) <= major:
+        return None
+    return (
+        f"the NVIDIA driver is one for CUDA {major}.{minor}, and CuPy is one for CUDA {min(wheels)}: "
+        f"install a newer driver, or pip uninstall cupy-cuda{min(wheels)}x and pip install gpunn[cuda{major}]"
+    )
+
+
+def _installed_wheel(name: str) -> bool:
+    try:
+        metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def names() -> str:

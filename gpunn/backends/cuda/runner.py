@@ -206,8 +206,9 @@ class CudaRunner(ArrayRunner):
     def _run_streamed(self, steps: int) -> None:
         """Run while the next examples are on their way; the order is read once, when all before is done."""
         gather = self._gathers[0]
-        order, position = self.read(str(gather.ins[1])), int(self.read(str(gather.ins[2]))[0])
         batch = self.program.slots[str(gather.outs[0])].shape[0] or 1
+        position = begun = int(self.read(str(gather.ins[2]))[0])
+        order = self._gpu.download(self.array(str(gather.ins[1]))[begun : begun + steps * batch])
         rows = next(iter(self._rings.values())).rows
         gpu, at_once = self._gpu, rows // batch
         copied: list[Any] = []
@@ -217,7 +218,7 @@ class CudaRunner(ArrayRunner):
             if number >= 2:  # That half, of pinned memory and of the ring, is free again.
                 copied[number - 2].synchronize()
                 gpu.copies.wait_event(used[number - 2])
-            examples = order[position : position + count * batch]
+            examples = order[position - begun : position - begun + count * batch]
             for ring in self._rings.values():
                 ring.bring(number % 2, position, examples, gpu.copies)
             copied.append(gpu.copies.record())
@@ -245,22 +246,22 @@ class CudaRunner(ArrayRunner):
 
     def _capture(self, steps: int) -> None:
         """Make a graph; where an op cannot be captured, stay without one and say so once."""
-        reached: list[Op] = []
+        under_way: list[Op] = []
 
         def each() -> Iterable[Call]:
             for op, calls in zip(self.program.ops, self._calls, strict=True):
-                reached.append(op)
+                under_way[:] = [op]
                 yield from calls or ()
+            under_way.clear()
 
         try:
             self._graphs[steps] = self._gpu.capture(call for _ in range(steps) for call in each())
         except Exception as error:
             self._eager = True
-            op = reached[-1]
-            warn(
-                f"{op.label or op.name}: op {op.name!r} cannot be part of a CUDA graph ({error}): every step "
-                "is launched op by op"
-            )
+            what = self.program.title or "this program"
+            if under_way:
+                what = f"{under_way[0].label or under_way[0].name}: op {under_way[0].name!r}"
+            warn(f"{what} cannot be part of a CUDA graph ({error}): every step is launched op by op")
 
     def step_op(self, index: int) -> None:
         """Run one op."""

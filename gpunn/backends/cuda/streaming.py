@@ -36,6 +36,9 @@ class Streamed:
         with np.errstate(over="ignore"):
             return np.asarray(self.array[rows], self.dtype)
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[:], dtype)
+
     def rows_of(self, nbytes: int) -> int:
         """How many examples are so many bytes, at least one."""
         return max(1, nbytes // max(1, math.prod(self.shape[1:]) * self.dtype.itemsize))
