@@ -424,8 +424,10 @@ def test_every_slot_agrees_after_every_op_of_two_training_steps(backend, rng, de
     runner.bind(**data)
     runner.write("theta", rng.standard_normal(runner.read("theta").shape))
     runner.write("first_bad", -1)
+    hyper = runner.read("hyper")
     for word, value in optimizer.hyper().items():
-        runner.array("hyper")[HYPER[word]] = value
+        hyper[HYPER[word]] = value
+    runner.write("hyper", hyper)
     slots = {name: runner.read(name) for name, slot in runner.program.slots.items() if slot.base is None}
     reference = {name: a.astype(float) if a.dtype.kind == "f" else a for name, a in slots.items()}
     view = Views(runner.program, reference)

@@ -92,7 +92,7 @@ class Array:
         return made
 
     def __setitem__(self, key, values):
-        there = self.plain[key]
+        there = self.plain[key if key is ... else (*key, ...) if isinstance(key, tuple) else (key, ...)]
         if isinstance(values, Array):
             values = values.plain
         else:
