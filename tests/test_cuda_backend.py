@@ -567,6 +567,10 @@ def test_a_window_of_the_parameters_takes_turns_with_the_network(stand_in, data,
     assert net.tensors()[key].tolist() == [7] * 5
     trained(net, *data, epochs=1)
     assert window.tolist() == net.tensors()[key].tolist() != [7] * 5
+    trainer = gpunn.Trainer(net, loss="cross_entropy", batch_size=8)
+    trainer.step(data[0][:8], data[1][:8])
+    seen = window.tolist()
+    assert seen == net.tensors()[key].tolist()
 
 
 def test_parameters_are_set_from_arrays_on_the_gpu(place):

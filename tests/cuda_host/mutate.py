@@ -200,7 +200,6 @@ FAULTS = [
           "                pass\n"),
     Fault("gpu.py", "        if used is not None:\n            used.synchronize()\n", ""),
     Fault("gpu.py", "self.cupy.cuda.using_allocator(refuse):", "self.device:"),
-    Fault("interop.py", "    gpu.user_waits()\n", ""),
     Fault("interop.py", "    if where != gpu.number:", "    if False:"),
     Fault("gpu.py", "return self._keeps_nan.get(product, True)", "return True"),
     Fault("runner.py", "            self._gpu.assign(own, array)\n", "            own = own\n"),

@@ -30,6 +30,8 @@ class CaptureError(RuntimeError):
 class Array:
     """A device array over ``plain``, of the GPU ``number``; NumPy does not take it unasked."""
 
+    __module__ = "cupy"  # By which arrays are told apart.
+
     def __init__(self, cupy, plain, number):
         self.cupy, self.plain, self.number = cupy, plain, number
         self.shape, self.ndim, self.size = plain.shape, plain.ndim, plain.size

@@ -78,7 +78,7 @@ class CudaBackend(Backend):
         return array, OnDevice(self.gpu, array)
 
     def given_back(self, array: Any, like: Any) -> Any:
-        """A copy of a device array as the library of ``like`` has arrays."""
+        """A device array as the library of ``like`` has arrays."""
         return given_back(self.gpu, array, like)
 
     def lend(self, array: Any) -> Any:

@@ -199,13 +199,10 @@ class Gpu:
             free, total = self.cupy.cuda.runtime.memGetInfo()
             return free + self.cupy.get_default_memory_pool().free_bytes(), total
 
-    def allocated(self, nbytes: int, make: Callable[[], Any], own: bool = True) -> Any:
-        """What ``make`` makes, or an error that says how much was asked for and how much there is.
-
-        In the stream of this GPU, or, where that is not ``own``, in the user's.
-        """
+    def allocated(self, nbytes: int, make: Callable[[], Any]) -> Any:
+        """What ``make`` makes here, or an error that says how much was asked for and how much there is."""
         try:
-            with self.here() if own else self.device:
+            with self.here():
                 return make()
         except self.cupy.cuda.memory.OutOfMemoryError as error:
             free, total = self.free()

@@ -87,13 +87,10 @@ def done_reading(gpu: Gpu, values: Any) -> None:
 
 
 def given_back(gpu: Gpu, array: Any, like: Any) -> Any:
-    """A copy in the user's stream, as the library of ``like`` has arrays: CuPy's where it is another.
+    """An array of CuPy as the library of ``like`` has arrays: CuPy's where it is another.
 
-    A copy, since CuPy uses memory again in the stream that it was taken in: it has to be the user's.
+    When it is dropped its memory is this stream's again, which waits for the user before it goes on.
     """
-    gpu.user_waits()
-    array = gpu.allocated(array.nbytes, array.copy, own=False)
-    gpu.wait_for_user()
     done_reading(gpu, like)
     library = library_of(like)
     if library == "torch":
