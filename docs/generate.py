@@ -11,8 +11,11 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
+import json
+import math
 import os
 import re
+import statistics
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
@@ -311,6 +314,55 @@ def training_page() -> str:
     return "\n\n".join([intro(training, "Training"), bases(gpunn.Trainer, training.StepLoss, gpunn.History)])
 
 
+def sklearn_page() -> str:
+    from gpunn import sklearn
+
+    kinds = (sklearn.MLPClassifier, sklearn.MLPRegressor)
+    calls = "\n\n".join(
+        f"### {name}\n\n`{name}{arguments(getattr(kinds[0], name))}`\n\n{described(getattr(kinds[0], name))}"
+        for name in ("fit", "to_network", "from_sklearn", "to_sklearn")
+    )
+    return "\n\n".join(
+        [
+            f"{NOTE}\n\n# In the place of scikit-learn's MLP\n\n{described(sklearn)}",
+            "Change the import and keep the pipeline:\n\n```python\nfrom gpunn.sklearn import MLPClassifier"
+            "\n```\n\n`examples/grid_search.py` runs one search with both.",
+            *scores(),
+            classes(kinds).replace("`gpunn.MLP", "`gpunn.sklearn.MLP"),
+            calls,
+        ]
+    )
+
+
+def scores() -> list[str]:
+    """What benchmarks/estimators.py measured."""
+    path = FOLDER.parent / "benchmarks" / "results" / "estimators-cpu.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    rows, times = [], []
+    for name, found in record["scores"].items():
+        theirs, ours = (found[library] for library in ("scikit-learn", "gpunn"))
+        rows.append((name, *(f"{statistics.mean(each):.4f} ± {error(each):.4f}" for each in (theirs, ours))))
+    for row, found in record["times"].items():
+        theirs, ours = (statistics.median(found[library]["seconds"]) for library in ("scikit-learn", "gpunn"))
+        epochs = found["gpunn"]["epochs"]
+        times.append((row, epochs, f"{theirs:.3f} s", f"{ours:.3f} s", f"{theirs / ours:.1f}"))
+    about, versions = record["environment"], record["environment"]["versions"]
+    return [
+        "Test scores (accuracy; R² for diabetes), the mean of five seeds ± its standard error, at the same "
+        "settings (`max_iter=500`, standardised inputs):",
+        table(("data", "scikit-learn", "gpunn"), rows),
+        "The time of `fit`, at the same settings and epochs, both called in turn on one thread:",
+        table(("data", "epochs", "scikit-learn", "gpunn", "times as fast"), times),
+        f"Medians of {record['setting']['repeats']}; {about['machine']['cpu']}; Python {versions['python']}, "
+        f"NumPy {versions['numpy']}, scikit-learn {versions['sklearn']}; {about['date']}. "
+        "`python -m benchmarks.estimators` measures it on your machine.",
+    ]
+
+
+def error(values: Sequence[float]) -> float:
+    return statistics.stdev(values) / math.sqrt(len(values))
+
+
 def errors_page() -> str:
     kinds = [getattr(errors, name) for name in errors.__all__ if inspect.isclass(getattr(errors, name))]
     rows = [
@@ -365,6 +417,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "ops.md": ops_page,
     "optimizers.md": optimizers_page,
     "schedules.md": schedules_page,
+    "sklearn.md": sklearn_page,
     "training.md": training_page,
 }
 

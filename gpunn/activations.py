@@ -98,6 +98,14 @@ def _leaky_relu_prime(a: float) -> float:
     return 1.0 if a > 0.0 else 0.01 if a <= 0.0 else a
 
 
+def _exp(z: float) -> float:
+    return math.inf if z > 709.782712893384 else math.exp(z)
+
+
+def _exp_prime(a: float) -> float:
+    return a
+
+
 def _hard_sigmoid(z: float) -> float:
     """(z + 3)/6 is exact next to −3, where z/6 + ½ has no digit left."""
     a = (z + 3.0) / 6.0
@@ -235,6 +243,14 @@ ACTIVATIONS: dict[str, Activation] = {
             "output",
             "a = log(1 + eᶻ), σ′ = 1 − e⁻ᵃ",
             "Dugas et al., Incorporating second-order functional knowledge, 2000; Glorot et al. 2011",
+        ),
+        Activation(
+            "exp",
+            _exp,
+            _exp_prime,
+            "output",
+            "a = eᶻ, σ′ = a",
+            "McCullagh and Nelder, Generalized Linear Models, chapter 6: the inverse of the log link",
         ),
         Activation(
             "hard_sigmoid",

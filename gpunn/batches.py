@@ -9,6 +9,7 @@ import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,7 @@ class Batches:
     mass: float
     host: Mapping[str, Given]
 
+    @cached_property
     def fingerprint(self) -> int:
         """A number that tells these data and weights from others: a CRC of 64 rows spread over them."""
         rows = np.linspace(0, self.count - 1, 64).astype(int)

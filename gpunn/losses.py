@@ -129,6 +129,7 @@ LOSSES: dict[str, Loss] = {
             link="softmax",
         ),
         Loss("binary_cross_entropy", "binary_cross_entropy", labels="one_hot", link="sigmoid"),
+        Loss("poisson", "poisson", link="exp"),
     )
 }
 

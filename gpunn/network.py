@@ -345,7 +345,7 @@ class Sequential:
         epochs: int = 1,
         validation_data: Any = None,
         metrics: Sequence[str] = (),
-        shuffle: bool = True,
+        shuffle: bool | Callable[[int], Any] = True,
         sample_weight: Any = None,
         class_weight: Any = None,
         steps_per_epoch: int | None = None,
@@ -373,8 +373,9 @@ class Sequential:
             Evaluated after each epoch; or a list of (x, y) batches, or a function that makes them.
         metrics : sequence of str
             Such as ``("accuracy",)``; on the training data they are taken before each update.
-        shuffle : bool
-            Draw a new permutation each epoch, a function of (seed, epoch) alone.
+        shuffle : bool or callable
+            Draw a new permutation each epoch, a function of (seed, epoch) alone; or a function of n that
+            gives the order of the next epoch's examples.
         sample_weight : array (n,), optional
             C = Σ wᵢ Cᵢ / Σ wᵢ over a minibatch.
         class_weight : mapping or "balanced", optional
@@ -591,6 +592,41 @@ class Sequential:
                     total += share * runner.read(f"grad.{key}")
         return {key: total.astype(self.dtype) for key, total in gradients.items()}
 
+    def objective(
+        self, X: Any, y: Any, *, loss: str | None = None, sample_weight: Any = None
+    ) -> Callable[[Any], tuple[float, Array]]:
+        """θ ↦ (C, ∇C) over (X, y), both in float64, for optimisers of other libraries.
+
+        A call sets the network's parameters to θ, of the shape and order of ``net.theta``.
+
+        >>> import gpunn, numpy as np
+        >>> from scipy.optimize import minimize
+        >>> net = gpunn.Sequential([gpunn.Dense(1)], input_shape=1, seed=0, dtype="float64")
+        >>> X = np.arange(5.0)[:, None]
+        >>> found = minimize(net.objective(X, 3 * X - 1, loss="quadratic"), net.theta, jac=True)
+        >>> net.theta = found.x
+        >>> np.round(net.theta, 4)
+        array([ 3., -1.])
+        """
+        row = self._loss(loss)
+        batches = self._prepare(X, y, row, sample_weight)
+        batches.scan("the data")
+
+        def cost_and_gradient(theta: Any) -> tuple[float, Array]:
+            self.theta = theta
+            cost, gradient = 0.0, np.zeros(self.layout.count)
+            for runner, share in self._inspected(row, batches):
+                cost += share * float(runner.read("loss")[0])
+                at = 0
+                for key, window in self.layout.windows.items():
+                    if f"grad.{key}" in runner.program.slots:
+                        part = runner.read(f"grad.{key}").reshape(-1)
+                        gradient[at : at + window.size] += share * part
+                    at += window.size
+            return cost, gradient
+
+        return cost_and_gradient
+
     def errors(
         self, X: Any, y: Any, *, loss: str | None = None, sample_weight: Any = None
     ) -> dict[str, Array]:
@@ -635,6 +671,10 @@ class Sequential:
         row = self._loss(loss)
         batches = self._prepare(X, y, row, sample_weight)
         batches.scan("the data")
+        yield from self._inspected(row, batches, size)
+
+    def _inspected(self, row: Loss, batches: Batches, size: int = 4096) -> Iterator[tuple[Runner, float]]:
+        """:meth:`_inspect` of data that are prepared."""
         data, count = batches.data, batches.count
         for start in range(0, count, size):
             rows = slice(start, min(start + size, count))

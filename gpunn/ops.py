@@ -45,6 +45,8 @@ HYPER = {
             "clip_norm",
             "clip_scale",
             "first_step",
+            "l2_sum",
+            "epsilon_hat",
         )
     )
 }
@@ -540,6 +542,14 @@ for _row in (
         "loss",
     ),
     Rule(
+        "poisson",
+        "z(B,N) t(B,N) w?(B) -> loss(2):float64 delta?(B,N)",
+        "C = mean Σ [e^{z} − {t} {z} + {t} log {t} − {t}], ∂C/∂z = (e^{z} − {t})/B",
+        "half the deviance of Poisson: McCullagh and Nelder, Generalized Linear Models, table 2.1; "
+        + _WEIGHTED,
+        "loss",
+    ),
+    Rule(
         "softmax_cross_entropy",
         "z(B,N) labels(B):int64 w?(B) -> loss(2):float64 delta?(B,N)",
         "C = mean −log softmax({z})[{labels}], ∂C/∂z = (softmax({z}) − onehot({labels}))/B",
@@ -707,6 +717,30 @@ for _row in (
         "lr = {rates}[{step} − first step of the epoch]",
         "the learning rate of each step of an epoch, made by a schedule of gpunn.schedules",
         "update",
+        updates=("hyper",),
+    ),
+    Rule(
+        "l2_of_batch",
+        "loss(2):float64 -> hyper(H):float64",
+        "l2 in {hyper} = l2_sum/Σw of {loss}",
+        "scikit-learn's MLP: the penalty ½ α Σ w² of a minibatch is divided by what its examples weigh",
+        "reduce",
+        updates=("hyper",),
+    ),
+    Rule(
+        "count_examples",
+        "w(B) -> loss(2):float64",
+        "Σw = B in {loss}, from here on",
+        "scikit-learn's MLP: an epoch's cost is the mean over the examples of their minibatches' costs",
+        "reduce",
+        updates=("loss",),
+    ),
+    Rule(
+        "epsilon_of_step",
+        "-> hyper(H):float64",
+        "ε in {hyper} = ε̂/√(1 − β₂ᵗ)",
+        "Kingma and Ba, Adam, arXiv:1412.6980, end of section 2: lr √(1 − β₂ᵗ)/(1 − β₁ᵗ) m/(√v + ε̂)",
+        "reduce",
         updates=("hyper",),
     ),
     Rule(

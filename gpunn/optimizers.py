@@ -63,6 +63,9 @@ class Optimizer(ABC):
     def emit(self, program: Program) -> None:
         """Append the update of ``theta`` by ``grad``."""
 
+    def emit_numbers(self, program: Program) -> None:  # noqa: B027
+        """Append what finds numbers of ``hyper`` for this step, after the cost and before the penalty."""
+
     def hyper(self) -> dict[str, float]:
         """The first value of each word of the hyper slot (see :data:`gpunn.ops.HYPER`)."""
         given = {key: value for key, value in self.config().items() if key in HYPER and value is not None}

@@ -174,6 +174,7 @@ class Trainer:
         self._stream_of_epochs: Stream | None = None
         self._pass: dict[str, Any] = {}
         self._order: Any = None
+        self._drawn: NDArray[Any] | None = None
         self._chunk = 0, 1
         self._steps = 0
         # Raises here, not later, where loss and network do not fit together.
@@ -195,7 +196,7 @@ class Trainer:
         X: Any,
         y: Any = None,
         *,
-        shuffle: bool = True,
+        shuffle: bool | Callable[[int], Any] = True,
         sample_weight: Any = None,
         class_weight: Any = None,
         steps: int | None = None,
@@ -218,7 +219,10 @@ class Trainer:
         """
         limit = None if steps is None else whole_number("steps", steps, 1)
         feed = self._feed(X, y, shuffle, sample_weight, class_weight, None if y is not None else limit)
-        return self._epoch(feed, limit, lambda samples, loss, accuracy: None)
+        try:
+            return self._epoch(feed, limit, lambda samples, loss, accuracy: None)
+        finally:
+            self._engine.release()
 
     def fit(
         self,
@@ -227,7 +231,7 @@ class Trainer:
         *,
         epochs: int = 1,
         validation_data: Any = None,
-        shuffle: bool = True,
+        shuffle: bool | Callable[[int], Any] = True,
         sample_weight: Any = None,
         class_weight: Any = None,
         steps_per_epoch: int | None = None,
@@ -275,6 +279,7 @@ class Trainer:
                 error.add_note(f"a callback's on_fit_end failed too: {failure!r}")
             raise
         finally:
+            self._engine.release()
             progress.close()
         if failures := self._tell_of_end(begun):
             raise failures[0]
@@ -523,13 +528,13 @@ class Trainer:
         return self.network._prepare(X, y, self.loss, sample_weight, class_weight, names)
 
     def _feed(
-        self, X: Any, y: Any, shuffle: bool, sample_weight: Any, class_weight: Any, steps: int | None
+        self, X: Any, y: Any, shuffle: Any, sample_weight: Any, class_weight: Any, steps: int | None
     ) -> _Feed:
         stream = stream_of(X, y, steps)
         if stream is None:
             batches = self._batches(X, y, sample_weight, class_weight)
             check_metrics(batches, self.metrics, self.loss)
-            return _Feed(batches, None, bool(shuffle), class_weight)
+            return _Feed(batches, None, shuffle if callable(shuffle) else bool(shuffle), class_weight)
         last = self._stream_of_epochs
         if last is not None and last.source is stream.source and last.steps == stream.steps:
             stream = last  # It goes on where the last epoch stopped.
@@ -555,11 +560,11 @@ class Trainer:
         lr = self.optimizer.lr * self._lr_scale
         return schedule.rates(lr, self.epochs_done, first, steps, in_epoch or 1, start)
 
-    def _begin(self, batches: Batches, shuffle: bool) -> NDArray[Any]:
+    def _begin(self, batches: Batches, shuffle: Any) -> NDArray[Any]:
         """Start an epoch, or check that these data are those of the epoch that was stopped."""
         labels, weighted = batches.targets.labels, batches.targets.weighted
         now = {"count": batches.count, "shuffle": bool(shuffle), "labels": labels, "weighted": weighted}
-        now["fingerprint"] = batches.fingerprint()
+        now["fingerprint"] = batches.fingerprint
         self._prepare_pass(batches.targets)
         if self._engine.position == 0:
             self._pass = {**now, "seconds": 0.0}
@@ -569,9 +574,29 @@ class Trainer:
                 f"{_described(self._pass)}; to go on, give the same data and shuffle, got {_described(now)}; "
                 f"to give that epoch up, call rewind()"
             )
+        if callable(shuffle):
+            return self._drawn_order(shuffle, batches.count)
         if not shuffle:
             return np.arange(batches.count)
         return np.random.default_rng([self.seed, 1, self.epochs_done]).permutation(batches.count)
+
+    def _drawn_order(self, draw: Callable[[int], Any], count: int) -> NDArray[Any]:
+        """The order that a function gives, once an epoch."""
+        if self._engine.position == 0:
+            self._drawn = None
+            order = np.asarray(draw(count))
+            if order.shape != (count,) or order.dtype.kind not in "iu":
+                raise ArgumentError(
+                    f"shuffle gave {order.dtype} {order.shape}, expected the places of the {count} examples "
+                    f"in the order of the epoch: whole numbers ({count},)"
+                )
+            self._drawn = order.astype(np.int64)
+        if self._drawn is None:
+            raise ArgumentError(
+                "the order of the epoch that was stopped came from a function, and files do not keep it: "
+                "rewind() gives that epoch up"
+            )
+        return self._drawn
 
     def _prepare_pass(self, targets: Targets) -> None:
         """Empty the sums, unless an epoch goes on."""
@@ -618,7 +643,6 @@ class Trainer:
                 self.epochs_done = epochs_before
                 raise
             finally:
-                self._engine.release()
                 self._steps += max(0, self.updates - steps_before)
         if interrupt.requested:
             raise KeyboardInterrupt
@@ -839,7 +863,7 @@ class _Feed:
 
     batches: Batches | None
     stream: Stream | None
-    shuffle: bool
+    shuffle: bool | Callable[[int], Any]
     class_weight: Any
 
 

@@ -105,6 +105,7 @@ def training(
     seed = loss.emit(program, program.marks["output"], target, weight)
     _measure(program, metrics, target, loss)
     program.backpropagate(seed)
+    optimizer.emit_numbers(program)
     if gathered:
         _tally(program, _penalty(program, optimizer) if optimizer.has_penalty else None)
         if optimizer.schedule is not None:

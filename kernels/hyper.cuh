@@ -17,6 +17,8 @@ enum Word {
     clip_norm,
     clip_scale,
     first_step,
+    l2_sum,
+    epsilon_hat,
 };
 }
 

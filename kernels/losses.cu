@@ -41,6 +41,13 @@ struct binary_cross_entropy {  // |z| e + log(1 + exp(−|z|)), e = 1 − t for 
     }
 };
 
+struct poisson {  // exp(z) − t z + t log t − t, where 0 log 0 = 0
+    static __device__ double value(double z, double t) {
+        return ((t != 0.0 ? t * log(t) : 0.0) - t - t * z) + exp(z);
+    }
+    static __device__ double slope(double z, double t) { return exp(z) - t; }
+};
+
 }  // namespace cost
 
 // Σ wᵢ, by one block; the other kernels read it where the batch is weighted.

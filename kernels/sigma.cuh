@@ -16,7 +16,7 @@ struct identity {
 
 struct sigmoid {
     template <typename T> static __device__ T value(T z) {
-        const T e = exp(-fabs(z));
+        const T e = ::exp(-fabs(z));
         return (z >= T(0) ? T(1) : e) / (T(1) + e);
     }
     template <typename T> static __device__ T prime(T a) { return a * (T(1) - a); }
@@ -44,9 +44,14 @@ struct elu {
     template <typename T> static __device__ T prime(T a) { return a > T(0) ? T(1) : a + T(1); }
 };
 
+struct exp {
+    template <typename T> static __device__ T value(T z) { return ::exp(z); }
+    template <typename T> static __device__ T prime(T a) { return a; }
+};
+
 struct softplus {
     template <typename T> static __device__ T value(T z) {
-        return (z > T(0) ? z : T(0)) + log1p(exp(-fabs(z)));
+        return (z > T(0) ? z : T(0)) + log1p(::exp(-fabs(z)));
     }
     template <typename T> static __device__ T prime(T a) { return -expm1(-a); }
 };
@@ -71,8 +76,8 @@ struct gelu {
             const T t = T(1) / (z * z);
             T series = T(1);
             for (T odd = T(29); odd > T(0); odd -= T(2)) series = T(1) - odd * t * series;
-            const T density = T(0.3989422804014327) * series * exp(T(-0.5) * r * (z + h));
-            return -exp(T(-0.5) * h * h) * density;
+            const T density = T(0.3989422804014327) * series * ::exp(T(-0.5) * r * (z + h));
+            return -::exp(T(-0.5) * h * h) * density;
         }
         const T x = rounded_product(-z, sqrt_half);
         const T lost = ((-h * T(0.70703125) - x) - r * T(0.70703125)) - z * T(7.553118654752440e-05);
@@ -81,17 +86,17 @@ struct gelu {
     }
     template <typename T> static __device__ T prime(T z) {
         return T(0.5) * erfc(-z * T(0.7071067811865476)) +
-               z * exp(T(-0.5) * z * z) * T(0.3989422804014327);
+               z * ::exp(T(-0.5) * z * z) * T(0.3989422804014327);
     }
 };
 
 struct silu {
     template <typename T> static __device__ T value(T z) {
         if (z < T(-80)) {
-            const T e = exp(T(0.5) * z);
+            const T e = ::exp(T(0.5) * z);
             return z * e * e;
         }
-        return z / (T(1) + exp(-z));
+        return z / (T(1) + ::exp(-z));
     }
     template <typename T> static __device__ T prime(T z) {
         const T s = sigmoid::value(z);

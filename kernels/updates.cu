@@ -129,6 +129,19 @@ __global__ void schedule(const double* rates, const long long* step, double* wor
     words[hyper::lr] = rates[*step - static_cast<long long>(words[hyper::first_step])];
 }
 
+// l2 = l2_sum/Σw; one thread.
+__global__ void l2_of_batch(const double* loss, double* words) {
+    words[hyper::l2] = loss[1] != 0.0 ? words[hyper::l2_sum] / loss[1] : 0.0;
+}
+
+// Σw = B; one thread.
+__global__ void count_examples(double* loss, int rows) { loss[1] = rows; }
+
+// ε = ε̂/√(1 − β₂ᵗ); one thread.
+__global__ void epsilon_of_step(double* words) {
+    words[hyper::epsilon] = words[hyper::epsilon_hat] / sqrt(1.0 - words[hyper::beta2_power]);
+}
+
 // The next minibatch; one thread.
 __global__ void advance(long long* cursor, long long* step, double* words, long long rows) {
     *cursor += rows;

@@ -29,6 +29,7 @@ SIGMA = {
     "relu": (lambda z: max(z, 0.0), lambda z: float(z > 0)),
     "leaky_relu": (lambda z: z if z > 0 else z / 100, lambda z: 1.0 if z > 0 else 0.01),
     "elu": (lambda z: z if z > 0 else math.exp(z) - 1, lambda z: math.exp(min(z, 0.0))),
+    "exp": (math.exp, math.exp),
     "softplus": (lambda z: float(np.logaddexp(0.0, z)), sigmoid),
     "hard_sigmoid": (lambda z: min(max((z + 3) / 6, 0.0), 1.0), lambda z: float(-3 < z < 3) / 6),
     "gelu": (lambda z: z * normal_cdf(z), lambda z: normal_cdf(z) + z * normal_pdf(z)),
@@ -66,6 +67,10 @@ def cost(loss, a, t):
         return -float(t @ np.log(a) + (1 - t) @ np.log(1 - a))
     if loss == "cross_entropy":
         return -float(t @ np.log(a))
+    if loss == "poisson":
+        return sum(
+            float(u - v * math.log(u) + (v and v * math.log(v)) - v) for u, v in zip(a, t, strict=True)
+        )
     raise KeyError(loss)
 
 
@@ -82,6 +87,8 @@ def cost_gradient(loss, a, t):
         return (1 - t) / (1 - a) - t / a
     if loss == "cross_entropy":
         return -t / a
+    if loss == "poisson":
+        return 1 - t / a
     raise KeyError(loss)
 
 

@@ -8,8 +8,26 @@ from __future__ import annotations
 
 import numpy as np
 from oracle import SIGMA
+from scipy import special
 
-LR, L2, MU, BETA1, BETA2, EPSILON, POWER1, POWER2, L1, DECAY, RHO, CLIP_NORM, CLIP_SCALE, FIRST = range(14)
+(
+    LR,
+    L2,
+    MU,
+    BETA1,
+    BETA2,
+    EPSILON,
+    POWER1,
+    POWER2,
+    L1,
+    DECAY,
+    RHO,
+    CLIP_NORM,
+    CLIP_SCALE,
+    FIRST,
+    L2_SUM,
+    HAT,
+) = range(16)
 
 
 def each(function, array):
@@ -26,6 +44,7 @@ def derivative_from_kept(sigma, kept):
         "leaky_relu": lambda a: np.where(a > 0, 1.0, 0.01),
         "elu": lambda a: np.where(a > 0, 1.0, 1 + a),
         "softplus": lambda a: 1 - np.exp(-a),
+        "exp": lambda a: a,
         "hard_sigmoid": lambda a: ((a > 0) & (a < 1)) / 6,
         "gelu": lambda z: each(SIGMA["gelu"][1], z),
         "silu": lambda z: each(SIGMA["silu"][1], z),
@@ -87,6 +106,12 @@ def binary_cross_entropy(z, t, w, loss, delta):
     p = each(SIGMA["sigmoid"][0], z)
     loss, share = mean(-(t * np.log(p) + (1 - t) * np.log(1 - p)).sum(axis=1), w)
     return {"loss": loss, "delta": share * (p - t)}
+
+
+def poisson(z, t, w, loss, delta):
+    logs = special.xlogy(t, t)
+    loss, share = mean((np.exp(z) - t * z + logs - t).sum(axis=1), w)
+    return {"loss": loss, "delta": share * (np.exp(z) - t)}
 
 
 def log_softmax(z):
@@ -219,6 +244,22 @@ def schedule(rates, step, hyper):
     return {"hyper": changed}
 
 
+def l2_of_batch(loss, hyper):
+    changed = hyper.copy()
+    changed[L2] = hyper[L2_SUM] / loss[1]
+    return {"hyper": changed}
+
+
+def count_examples(w, loss):
+    return {"loss": np.array([loss[0], len(w)])}
+
+
+def epsilon_of_step(hyper):
+    changed = hyper.copy()
+    changed[EPSILON] = hyper[HAT] / np.sqrt(1 - hyper[POWER2])
+    return {"hyper": changed}
+
+
 def direction(grad, hyper, theta, weights, terms):
     """What the update goes along, and Θ after its decoupled decay."""
     is_weight = np.arange(len(theta)) < weights
@@ -306,12 +347,16 @@ REFERENCES = {
         dropout_grad,
         clip_by_norm,
         schedule,
+        l2_of_batch,
+        count_examples,
+        epsilon_of_step,
         nesterov,
         rmsprop,
         adagrad,
         mean_absolute_error,
         huber,
         binary_cross_entropy,
+        poisson,
         sgd,
         momentum,
         adam,

@@ -228,6 +228,7 @@ def test_labels_are_read_by_the_loss_or_become_rows(name):
         ("huber", 2, False),
         ("binary_cross_entropy", 1, False),
         ("binary_cross_entropy", 2, True),
+        ("poisson", 2, False),
         ("cross_entropy", 1, True),
         ("cross_entropy", 2, True),
     ],

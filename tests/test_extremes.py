@@ -40,6 +40,7 @@ COSTS = {
     "mean_absolute_error": "a",
     "huber": "a",
     "binary_cross_entropy": "z",
+    "poisson": "z",
     "softmax_cross_entropy_targets": "z",
     "softmax_cross_entropy": "z",
 }

@@ -55,6 +55,7 @@ LEVELS = {
     "training": 5,
     "cli": 6,
     "plotting": 6,
+    "sklearn": 6,
     "__init__": 7,
     "__main__": 7,
 }

@@ -34,9 +34,10 @@ COSTS = {
     "binary_cross_entropy": lambda y, t: (
         (special.xlogy(t, special.expit(y)) + special.xlogy(1 - t, special.expit(-y))).sum(axis=1) * -1
     ),
+    "poisson": lambda y, t: (np.exp(y) - t * y + special.xlogy(t, t) - t).sum(axis=1),
     "cross_entropy": lambda y, t: -(t * special.log_softmax(y, axis=1)).sum(axis=1),
 }
-SIGMOID = {"binary_cross_entropy": "sigmoid", "cross_entropy": "softmax"}
+SIGMOID = {"binary_cross_entropy": "sigmoid", "cross_entropy": "softmax", "poisson": "exp"}
 every_loss = pytest.mark.parametrize("loss", COSTS)
 weighted = pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["alike", "weighted"])
 
@@ -68,7 +69,21 @@ def test_the_activation_that_a_loss_takes_into_itself_changes_no_cost_and_no_gra
     plain.fit(X, SHARES, loss=loss, verbose=0)
     linked.fit(X, SHARES, loss=loss, verbose=0)
     assert plain.theta.tobytes() == linked.theta.tobytes()
-    np.testing.assert_allclose(plain.predict_proba(X), linked.predict(X), rtol=1e-6)
+    found = np.exp(plain.predict(X)) if loss == "poisson" else plain.predict_proba(X)
+    np.testing.assert_allclose(found, linked.predict(X), rtol=1e-5)
+
+
+def test_a_rate_is_learned_from_counts(build):
+    """30 steps by the formula: a = exp(x Wᵀ + b), δ = (a − t)/n."""
+    counts = np.random.default_rng(1).poisson(np.exp(X[:, :3])).astype(float)
+    net, by_hand = build(), build()
+    for _ in range(30):
+        delta = (np.exp(by_hand.predict(X)) - counts) / N
+        by_hand.theta = by_hand.theta - 0.02 * np.concatenate([(delta.T @ X).ravel(), delta.sum(axis=0)])
+    how = {"loss": "poisson", "optimizer": gpunn.SGD(lr=0.02), "batch_size": N, "epochs": 30, "verbose": 0}
+    losses = net.fit(X, counts, **how)["loss"]
+    np.testing.assert_allclose(net.theta, by_hand.theta, rtol=1e-10)
+    assert losses[-1] < losses[0]
 
 
 @pytest.mark.parametrize("loss", ["quadratic", "cross_entropy", "binary_cross_entropy"])

@@ -60,6 +60,7 @@ SIGMA = {
     "tanh": np.tanh,
     "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
     "relu": lambda z: np.maximum(z, 0),
+    "exp": np.exp,
     "softmax": softmax,
 }
 SIGMA_PRIME_OF_OUTPUT = {
@@ -100,6 +101,9 @@ def costs_by_hand(net, inputs, targets, loss):
     if loss == "binary_cross_entropy":
         p = a if layers_by_hand(net)[-1][2] == "sigmoid" else SIGMA["sigmoid"](a)
         return -(targets * np.log(p) + (1 - targets) * np.log(1 - p)).sum(axis=1)
+    if loss == "poisson":
+        z = np.log(a) if layers_by_hand(net)[-1][2] == "exp" else a
+        return (np.exp(z) - targets * z + targets * np.log(targets) - targets).sum(axis=1)
     if loss in ("mae", "huber"):
         d = np.abs(a - targets)
         return (d if loss == "mae" else np.where(d <= 1, d**2 / 2, d - 0.5)).mean(axis=1)
@@ -117,6 +121,8 @@ def backpropagation_by_hand(net, inputs, targets, loss, weights):
     elif loss == "binary_cross_entropy":
         p = a if layers[-1][2] == "sigmoid" else SIGMA["sigmoid"](a)
         delta = share * (p - targets)
+    elif loss == "poisson":
+        delta = share * ((a if layers[-1][2] == "exp" else np.exp(a)) - targets)
     else:
         error = {
             "quadratic": lambda d: d,
@@ -333,6 +339,8 @@ CASES = [
     ("binary_cross_entropy", "identity", LABELS, ONE_HOT),
     ("binary_cross_entropy", "sigmoid", LABELS, ONE_HOT),
     ("binary_cross_entropy", "identity", DENSE, DENSE),
+    ("poisson", "identity", DENSE, DENSE),
+    ("poisson", "exp", DENSE, DENSE),
     ("cross_entropy", "identity", LABELS, ONE_HOT),
     ("cross_entropy", "softmax", LABELS, ONE_HOT),
     ("cross_entropy", "identity", DENSE, DENSE),
@@ -347,6 +355,8 @@ CASE_NAMES = [
     "binary cross-entropy of labels",
     "binary cross-entropy of sigmoid and labels",
     "binary cross-entropy of targets",
+    "poisson",
+    "poisson of exp",
     "cross-entropy of labels",
     "cross-entropy of softmax and labels",
     "cross-entropy of targets",
@@ -442,6 +452,7 @@ LONG_CASES = [
     ("huber", "identity", 3 * LONG_DENSE, 3 * LONG_DENSE),
     ("binary_cross_entropy", "identity", LONG_LABELS, np.eye(N_OUT)[LONG_LABELS]),
     ("binary_cross_entropy", "sigmoid", LONG_DENSE, LONG_DENSE),
+    ("poisson", "identity", LONG_DENSE, LONG_DENSE),
     ("cross_entropy", "identity", LONG_LABELS, np.eye(N_OUT)[LONG_LABELS]),
     ("cross_entropy", "softmax", LONG_DENSE, LONG_DENSE),
 ]
@@ -452,6 +463,7 @@ LONG_NAMES = [
     "huber",
     "binary cross-entropy of labels",
     "binary cross-entropy of targets",
+    "poisson",
     "cross-entropy of labels",
     "cross-entropy of targets",
 ]

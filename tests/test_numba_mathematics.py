@@ -199,7 +199,7 @@ def test_a_function_of_math_is_a_scalar_function_too():
 @pytest.mark.parametrize("name", list(ACTIVATIONS))
 def test_a_compiled_activation_is_within_four_ulp_of_the_exact_value(loop, name, dtype):
     run, _ = loop(Scalar(name, False, dtype), dtype)
-    zs = numbers_for(dtype, PLACES, 10)
+    zs = [z for z in numbers_for(dtype, PLACES, 10) if name != "exp" or z < 80]
     for z, found in zip(zs, run(zs), strict=True):
         exact = EXACT[name][0](mp.mpf(z))
         assert ulp_error(found, exact, dtype) <= 4, (z, found, exact)
@@ -211,11 +211,12 @@ def test_a_compiled_activation_is_within_four_ulp_of_the_exact_value(loop, name,
 def test_a_compiled_derivative_is_that_of_the_scalar_definition(loop, name, dtype):
     row = ACTIVATIONS[name]
     run, _ = loop(Scalar(name, True, dtype), dtype)
-    zs = numbers_for(dtype, PLACES, 10)
+    zs = [z for z in numbers_for(dtype, PLACES, 10) if name != "exp" or z < 80]
     taken = np.array([row.sigma(z) for z in zs], dtype) if row.needs == "output" else np.array(zs, dtype)
     expected = np.array([row.sigma_prime(float(y)) for y in taken])
     # 1 − s has an error of one ULP of 1, which σ′ of silu multiplies by z; s is 1 from 37 on.
     grown = 1 + np.minimum(np.abs(zs), 40) * (name == "silu")
+    grown = np.maximum(grown, np.abs(expected)) if name == "exp" else grown
     assert (np.abs(run(taken) - expected) <= 4 * grown * np.finfo(dtype).eps).all()
 
 

@@ -108,7 +108,12 @@ def test_what_gpunn_imports_is_what_it_requires():
                 named = node.args[0]
                 imported |= {named.value.partition(".")[0]} if isinstance(named, ast.Constant) else set()
     others = imported - set(sys.stdlib_module_names) - {"gpunn"}
-    called = {"sklearn": "scikit-learn", "cupy": "cupy-cuda13x", "nvmath": "nvmath-python"}
+    called = {
+        "sklearn": "scikit-learn",
+        "cupy": "cupy-cuda13x",
+        "nvmath": "nvmath-python",
+        "scipy": "scikit-learn",
+    }
     others = {called.get(name, name) for name in others}
     assert others - core - set().union(*extras) == set()
     assert core <= others

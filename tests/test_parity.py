@@ -119,7 +119,7 @@ def values_for(operand, shape, dtype, sizes, rng):
     if operand.name == "hyper":
         words = {"lr": 0.1, "l2": 0.03, "momentum": 0.9, "beta1": 0.9, "beta2": 0.99, "epsilon": 1e-3}
         words |= {"beta1_power": 0.9**3, "beta2_power": 0.99**3, "l1": 0.02, "weight_decay": 0.05, "rho": 0.9}
-        words |= {"clip_norm": 0.7, "clip_scale": 0.4, "first_step": 3.0}
+        words |= {"clip_norm": 0.7, "clip_scale": 0.4, "first_step": 3.0, "l2_sum": 0.3, "epsilon_hat": 0.2}
         return np.array([words[word] for word in HYPER])
     values = rng.standard_normal(shape)
     if operand.name in ("correct", "counts"):

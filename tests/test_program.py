@@ -1155,6 +1155,8 @@ NUMBERS = {
     "clip_norm": 0.01,
     "clip_scale": 1.0,
     "first_step": 0,
+    "l2_sum": 0.5,
+    "epsilon_hat": 1e-7,
 }
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import special
 
 import gpunn
 from gpunn import optimizers
@@ -30,6 +31,8 @@ WITHOUT_SECONDS = {"seconds": None}
 # ------------------------------------------------------------------ training in plain NumPy
 
 LAST = {"quadratic": "sigmoid", "binary_cross_entropy": "sigmoid"}
+#: Those whose gradients stay within bounds, whatever the learning rate.
+BOUNDED = [name for name in LOSSES if name != "poisson"]
 LABELLED = [name for name, row in LOSSES.items() if row.takes_labels(N_OUT)]
 
 
@@ -54,6 +57,8 @@ def cost_and_gradients(parameters, x, t, loss, w):
         p = 1 / (1 + np.exp(-z))
         cost = -(share * (t * np.log(p) + (1 - t) * np.log(1 - p))).sum()
         delta = share * (p - t)
+    elif loss == "poisson":
+        cost, delta = (share * (np.exp(z) - t * z + special.xlogy(t, t) - t)).sum(), share * (np.exp(z) - t)
     else:
         y = 1 / (1 + np.exp(-z))
         cost, delta = (share * (y - t) ** 2).sum() / 2, share * (y - t) * y * (1 - y)
@@ -205,7 +210,7 @@ def without_seconds(record):
 
 @pytest.mark.parametrize("l2", [0.0, 0.2], ids=["no penalty", "penalty"])
 @pytest.mark.parametrize(("optimizer", "update"), OPTIMIZERS.values(), ids=OPTIMIZERS)
-@pytest.mark.parametrize("loss", list(LOSSES))
+@pytest.mark.parametrize("loss", BOUNDED)
 def test_training_follows_the_formulas_for_thirty_steps(build, loss, optimizer, update, l2):
     net, t = build(loss), targets_of(loss)
     _, expected = plain_training(net, t, loss, update, batch_size=4, epochs=5, l2=l2)
@@ -258,7 +263,7 @@ def test_the_rate_of_a_record_is_that_of_its_last_update(build):
 
 @pytest.mark.parametrize("shuffle", [True, False], ids=["shuffled", "in order"])
 @pytest.mark.parametrize("batch_size", [1, 4, 22, N, 100])
-@pytest.mark.parametrize("loss", list(LOSSES))
+@pytest.mark.parametrize("loss", BOUNDED)
 def test_the_records_are_means_over_the_minibatches_before_each_update(build, loss, batch_size, shuffle):
     net, t = build(loss), targets_of(loss)
     how = {"batch_size": batch_size, "epochs": 3, "shuffle": shuffle}
@@ -270,7 +275,7 @@ def test_the_records_are_means_over_the_minibatches_before_each_update(build, lo
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, N])
-@pytest.mark.parametrize("loss", list(LOSSES))
+@pytest.mark.parametrize("loss", BOUNDED)
 def test_sample_weights_enter_each_minibatch_by_its_own_sum(build, loss, batch_size):
     net, t = build(loss), targets_of(loss)
     how = {"batch_size": batch_size, "epochs": 3}
@@ -998,3 +1003,57 @@ def test_a_history_prints_a_line_an_epoch():
     history = gpunn.History([{"epoch": 1, "loss": 0.123456789}, {"epoch": 2, "loss": 0.5}])
     assert repr(history) == "epoch 1  loss 0.123457\nepoch 2  loss 0.5"
     assert repr(gpunn.History()) == "no epochs yet"
+
+
+# ------------------------------------------------------------------ an order of one's own
+
+
+def test_a_function_may_give_the_order_of_each_epoch(build):
+    orders = [np.random.default_rng(i).permutation(N) for i in range(3)]
+    drawn = iter(orders)
+    net, by_hand = build(), build()
+    net.fit(X, LABELS, loss="cross_entropy", batch_size=5, epochs=3, shuffle=lambda n: next(drawn), verbose=0)
+    trainer = gpunn.Trainer(by_hand, loss="cross_entropy", batch_size=5)
+    for order in orders:
+        trainer.fit(X[order], LABELS[order], epochs=1, shuffle=False, verbose=0)
+    np.testing.assert_allclose(net.theta, by_hand.theta, rtol=1e-12)
+
+
+def test_an_epoch_that_was_stopped_keeps_the_order_that_it_was_given(build, tmp_path):
+    def shuffled():
+        rng = np.random.default_rng(0)
+        return lambda n: rng.permutation(n)
+
+    straight, broken = (gpunn.Trainer(build(), loss="cross_entropy", batch_size=5) for _ in range(2))
+    straight.epoch(X, LABELS, shuffle=shuffled())
+    order = shuffled()
+    broken.epoch(X, LABELS, shuffle=order, steps=2)
+    broken.save(tmp_path / "run.safetensors")
+    broken.epoch(X, LABELS, shuffle=order)
+    np.testing.assert_array_equal(broken.network.theta, straight.network.theta)
+    with pytest.raises(gpunn.ArgumentError, match="came from a function, and files do not keep it"):
+        gpunn.Trainer.load(tmp_path / "run.safetensors").epoch(X, LABELS, shuffle=order)
+
+
+@pytest.mark.parametrize("order", [np.arange(3), np.arange(N) / 2, np.zeros((N, 1), int)])
+def test_an_order_that_is_none_is_refused(build, order):
+    with pytest.raises(gpunn.ArgumentError, match=rf"expected the places of the {N} examples"):
+        build().fit(X, LABELS, loss="cross_entropy", shuffle=lambda n: order, verbose=0)
+    with pytest.raises(gpunn.ShapeError, match="places of the"):
+        build().fit(X, LABELS, loss="cross_entropy", shuffle=lambda n: np.arange(n) + 1, verbose=0)
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["alike", "weighted"])
+def test_the_objective_of_other_optimisers_is_cost_and_gradient(build, weights):
+    net = build()
+    objective = net.objective(X, ONE_HOT, loss="quadratic", sample_weight=weights)
+    theta = np.random.default_rng(0).standard_normal(net.theta.size)
+    cost, gradient = objective(theta)
+    np.testing.assert_array_equal(net.theta, theta)
+    found = net.evaluate(X, ONE_HOT, loss="quadratic", sample_weight=weights)["loss"]
+    assert cost == pytest.approx(found, rel=1e-12)
+    for i in range(0, theta.size, 7):
+        step = np.zeros_like(theta)
+        step[i] = 1e-6
+        slope = (objective(theta + step)[0] - objective(theta - step)[0]) / 2e-6
+        assert gradient[i] == pytest.approx(slope, abs=1e-8)

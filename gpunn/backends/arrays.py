@@ -63,7 +63,8 @@ class ArrayRunner(Runner):
         return root.reshape(-1)[offset : offset + described.size].reshape(shape)
 
     def bind(self, **data: Any) -> None:
-        """Give the data slots their arrays."""
+        """Give the data slots their arrays; a permutation has to stay within the examples."""
+        changed = set()
         for name, array in data.items():
             slot = self.program.slots.get(name)
             if slot is None or slot.role is not Role.DATA:
@@ -77,8 +78,13 @@ class ArrayRunner(Runner):
                     f"data slot {name!r} takes a contiguous {slot.dtype} array of shape {slot.shape}, "
                     f"got {array.dtype} {array.shape}"
                 )
-            self._roots[name] = self._kept(name, array)
-        self._rebind(i for i, op in enumerate(self.program.ops) if any(s in data for s in op.reads))
+            kept = self._kept(name, array)
+            if self._roots.get(name) is not kept:
+                self._roots[name] = kept
+                changed.add(name)
+        if changed:
+            self._rebind(i for i, op in enumerate(self.program.ops) if changed & op.reads)
+        self._check_places(data)
 
     def _may_convert(self, name: str, array: Any) -> bool:
         """Whether an array may be bound although it has another dtype."""

@@ -14,7 +14,7 @@ REAL = {"float32": "float", "float64": "double"}
 
 T = tuple(REAL.values())
 SIGMA = tuple(f"sigma::{name}" for name in ACTIVATIONS if name in OWN)
-COST = tuple(f"cost::{name}" for name in ("squared", "absolute", "huber", "binary_cross_entropy"))
+COST = tuple(f"cost::{name}" for name in ("squared", "absolute", "huber", "binary_cross_entropy", "poisson"))
 FLAG = ("false", "true")
 
 #: File to its kernels: what each template parameter can be.
@@ -60,6 +60,9 @@ TEMPLATES: dict[str, dict[str, tuple[tuple[str, ...], ...]]] = {
         "adam": (T,),
         "adaptive": (T, FLAG),
         "schedule": (),
+        "l2_of_batch": (),
+        "count_examples": (),
+        "epsilon_of_step": (),
         "advance": (),
     },
 }

@@ -413,6 +413,7 @@ COSTS: Mapping[str, tuple[str, Callable[[int], float]]] = {
     "mean_absolute_error": ("cost::absolute", float),
     "huber": ("cost::huber", float),
     "binary_cross_entropy": ("cost::binary_cross_entropy", lambda columns: 1.0),
+    "poisson": ("cost::poisson", lambda columns: 1.0),
 }
 
 
@@ -539,9 +540,15 @@ def update(low: Lowering, op: Op) -> list[Step]:
     return [low.flat(kernel(name, low.real(theta), *flags), n, low.width(theta), arguments)]
 
 
-def schedule(low: Lowering, op: Op) -> list[Step]:
-    """The learning rate of the step, by one thread."""
-    return [single(kernel("schedule"), (*op.ins, *op.outs))]
+def of_step(low: Lowering, op: Op) -> list[Step]:
+    """A number of the step, by one thread."""
+    return [single(kernel(op.name), (*op.ins, *op.outs))]
+
+
+def count_examples(low: Lowering, op: Op) -> list[Step]:
+    """The number of rows, by one thread."""
+    (rows,) = low.shape(op.ins[0])
+    return [single(kernel(op.name), (*op.outs, low.size_of(rows, 1)[0]))]
 
 
 def advance(low: Lowering, op: Op) -> list[Step]:
@@ -567,8 +574,9 @@ LOWER: dict[str, Lower] = {
     "clip_by_norm": clip_by_norm,
     "sum_absolute": sum_absolute,
     "tally": tally,
-    "schedule": schedule,
+    **dict.fromkeys(("schedule", "l2_of_batch", "epsilon_of_step"), of_step),
     "advance": advance,
+    "count_examples": count_examples,
     **dict.fromkeys(("activate", "activate_grad"), scalar),
     **dict.fromkeys(("add", "copy"), elementwise),
     **dict.fromkeys(("one_hot", "softmax", "softmax_grad", "argmax"), by_rows),

@@ -138,7 +138,6 @@ class CudaRunner(ArrayRunner):
         """Give the data slots their arrays; a permutation has to stay within the examples."""
         self._stream(data)
         super().bind(**data)
-        self._check_places(data)
 
     def _stream(self, data: dict[str, Any]) -> None:
         """Rings for data that stay on the host; then all that is gathered comes through rings."""

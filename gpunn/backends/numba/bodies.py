@@ -18,6 +18,7 @@ LR, L1, L2, DECAY = (HYPER[word] for word in ("lr", "l1", "l2", "weight_decay"))
 MU, RHO, BETA1, BETA2 = (HYPER[word] for word in ("momentum", "rho", "beta1", "beta2"))
 EPSILON, POWER1, POWER2 = (HYPER[word] for word in ("epsilon", "beta1_power", "beta2_power"))
 CLIP_NORM, CLIP_SCALE, FIRST = (HYPER[word] for word in ("clip_norm", "clip_scale", "first_step"))
+L2_SUM, EPSILON_HAT = (HYPER[word] for word in ("l2_sum", "epsilon_hat"))
 
 #: Elements of whole vectors, of any processor and dtype.
 LINE = 16
@@ -162,6 +163,7 @@ EXACT = frozenset(
     {
         "rest_of_difference",
         "binary_cross_entropy",
+        "poisson",
         "softmax_cross_entropy",
         "softmax_cross_entropy_targets",
         "moments",
@@ -351,6 +353,25 @@ def binary_cross_entropy(z: Any, t: Any, w: Any, loss: Any, delta: Any, start: i
             if delta is not None:
                 d = q / (q + 1.0) - e
                 delta[r, j] = scale * (-d if v > 0.0 else d)
+        cost += own * weight_of(w, r)
+    loss[0] = cost / mass if mass != 0.0 else 0.0
+    loss[1] = mass
+
+
+def poisson(z: Any, t: Any, w: Any, loss: Any, delta: Any, start: int, stop: int) -> None:
+    """exp(z) − t z + t log t − t, where 0 log 0 = 0."""
+    rows, columns = z.shape
+    mass = mass_of(w, rows)
+    cost = 0.0
+    for r in range(start, stop):
+        own = 0.0
+        scale = weight_of(w, r) / mass if mass != 0.0 else 0.0
+        for j in range(columns):
+            v, target = np.float64(z[r, j]), np.float64(t[r, j])
+            e = math.exp(v)
+            own += ((target * math.log(target) if target != 0.0 else 0.0) - target - target * v) + e
+            if delta is not None:
+                delta[r, j] = scale * (e - target)
         cost += own * weight_of(w, r)
     loss[0] = cost / mass if mass != 0.0 else 0.0
     loss[1] = mass
@@ -560,6 +581,21 @@ def clip_by_norm(grad: Any, hyper: Any) -> None:
 def schedule(rates: Any, step: Any, hyper: Any) -> None:
     """The learning rate of this step of the epoch."""
     hyper[LR] = rates[step[0] - int(hyper[FIRST])]
+
+
+def l2_of_batch(loss: Any, hyper: Any) -> None:
+    """The penalty's factor for a batch of that mass."""
+    hyper[L2] = hyper[L2_SUM] / loss[1] if loss[1] != 0.0 else 0.0
+
+
+def count_examples(w: Any, loss: Any) -> None:
+    """What a minibatch counts in the mean of an epoch: its examples."""
+    loss[1] = w.size
+
+
+def epsilon_of_step(hyper: Any) -> None:
+    """ε̂ as the ε of the form with m̂ and v̂."""
+    hyper[EPSILON] = hyper[EPSILON_HAT] / math.sqrt(1.0 - hyper[POWER2])
 
 
 def direction(g: Any, v: Any, scale: Any, ridge: Any, lasso: Any, clip: bool, l1: bool, l2: bool) -> Any:

@@ -19,8 +19,10 @@ from .walk import At, Rows, Word
 
 __all__ = ["PRODUCTS", "large", "patterns_for", "sizes"]
 
-#: Where packing pays: the least of the three sizes, and the multiply-adds.
+#: Where packing pays: the least of the three sizes, and the multiply-adds; fewer where a row of the inputs is
+#: short, whose sums would mostly be added up across vectors.
 LEAST, LIMIT = 64, 8_000_000
+SHORT, SHORT_LIMIT = 128, 1_000_000
 
 GATHER = Pattern("gather", "linear|linear_grad_weight", into_all=True)
 SIGMA = (Pattern("linear", "activate"), Pattern("gather+linear", "activate"))
@@ -44,7 +46,8 @@ def sizes(program: Program, op: Op) -> tuple[int, int, int]:
 
 def large(batch: int, units: int, inputs: int) -> bool:
     """Whether a product is one for :mod:`gemm`."""
-    return min(batch, units, inputs) >= LEAST and batch * units * inputs > LIMIT
+    limit = SHORT_LIMIT if inputs <= SHORT else LIMIT
+    return min(batch, units, inputs) >= LEAST and batch * units * inputs > limit
 
 
 def patterns_for(program: Program) -> tuple[Pattern, ...]:

@@ -142,11 +142,6 @@ class NumbaRunner(HostRunner):
             for part in self._parts:
                 self._do(part)
 
-    def bind(self, **data: Any) -> None:
-        """Give the data slots their arrays; a permutation has to stay within the examples."""
-        super().bind(**data)
-        self._check_places(data)
-
     def step_op(self, index: int) -> None:
         """Run one op."""
         if not self._ready[index]:

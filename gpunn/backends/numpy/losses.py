@@ -137,6 +137,25 @@ def binary_cross_entropy(
         _scaled(d, scale, delta)
 
 
+@kernel(scratch="d(B,N):float64 e(B,N):float64 q(B,N):float64")
+def poisson(
+    z: Array, t: Array, w: Array | None, loss: Array, delta: Array | None, *, d: Array, e: Array, q: Array
+) -> None:
+    """Cᵢ = Σⱼ exp(z) − t z + t log t − t, where 0 log 0 = 0."""
+    np.copyto(e, t)
+    np.multiply(e, z, out=q, dtype=np.float64)
+    np.log(e, out=d, where=e != 0)
+    np.multiply(d, e, out=d, where=e != 0)
+    np.copyto(d, 0.0, where=e == 0)
+    np.subtract(d, e, out=d)
+    np.subtract(d, q, out=d)
+    np.exp(z, out=q, dtype=np.float64)
+    np.add(d, q, out=d)
+    scale = _mean(np.add.reduce(d, axis=1), w, loss)
+    if delta is not None:
+        _scaled(np.subtract(q, e, out=d), scale, delta)
+
+
 @kernel(scratch=EXPONENTIALS)
 def softmax_cross_entropy(
     z: Array,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ...ops import HYPER
@@ -10,13 +12,32 @@ from .table import Array, kernel
 LR, L1, L2, DECAY = (HYPER[word] for word in ("lr", "l1", "l2", "weight_decay"))
 MU, RHO, BETA1, BETA2 = (HYPER[word] for word in ("momentum", "rho", "beta1", "beta2"))
 EPSILON, POWER1, POWER2 = (HYPER[word] for word in ("epsilon", "beta1_power", "beta2_power"))
-CLIP_SCALE, FIRST = (HYPER[word] for word in ("clip_scale", "first_step"))
+CLIP_SCALE, FIRST, L2_SUM = (HYPER[word] for word in ("clip_scale", "first_step", "l2_sum"))
+EPSILON_HAT = HYPER["epsilon_hat"]
 
 
 @kernel()
 def schedule(rates: Array, step: Array, hyper: Array) -> None:
     """The learning rate of this step of the epoch."""
     hyper[LR] = rates[step.item() - int(hyper.item(FIRST))]
+
+
+@kernel()
+def l2_of_batch(loss: Array, hyper: Array) -> None:
+    """The penalty's factor for a batch of that mass."""
+    hyper[L2] = hyper[L2_SUM] / loss[1] if loss[1] else 0.0
+
+
+@kernel()
+def count_examples(w: Array, loss: Array) -> None:
+    """What a minibatch counts in the mean of an epoch: its examples."""
+    loss[1] = len(w)
+
+
+@kernel()
+def epsilon_of_step(hyper: Array) -> None:
+    """ε̂ as the ε of the form with m̂ and v̂."""
+    hyper[EPSILON] = hyper[EPSILON_HAT] / math.sqrt(1.0 - hyper[POWER2])
 
 
 def _direction(
