@@ -74,7 +74,7 @@ def entries(text: str) -> str:
     if ">>>" in text:
         raise ValueError(f"an example among the entries, without a heading of its own: {text}")
     for match in re.finditer(r"^(\S.*)\n((?:(?: {4}.*)?\n?)*)", text, flags=re.MULTILINE):
-        name, _, kind = match[1].partition(" : ")
+        name, _, kind = " ".join(match[1].split()).partition(" : ")
         told = " ".join(textwrap.dedent(match[2]).split())
         lines.append(f"- **{plain(name)}**{f' ({plain(kind)})' if kind else ''}: {plain(told)}")
     return "\n".join(lines)
@@ -114,7 +114,8 @@ def arguments(thing: Callable[..., object]) -> str:
         if keyword and (position == 0 or parameters[position - 1].kind is not parameter.KEYWORD_ONLY):
             shown.append("*")
         default = "" if parameter.default is parameter.empty else f"={parameter.default!r}"
-        shown.append(parameter.name + default)
+        stars = "**" if parameter.kind is parameter.VAR_KEYWORD else ""
+        shown.append(stars + parameter.name + default)
     return f"({', '.join(shown)})"
 
 

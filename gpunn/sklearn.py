@@ -5,6 +5,10 @@ epochs (tolerance, learning rate, validation score) is a callback. Where its for
 scikit-learn's hold: the penalty is divided by what the examples of a minibatch weigh, minibatches count by
 their examples in the cost of an epoch, and Adam's ε stands beside √v.
 
+What stays different: costs are exact where scikit-learn clips probabilities to [ε, 1 − ε], which shows where
+outputs saturate (and may end a fit an epoch earlier or later); early stopping with ``warm_start`` goes back
+to the best weights of the fit itself; sparse data are made dense for ``fit``.
+
 Source: scikit-learn 1.9, sklearn.neural_network.
 """
 
@@ -12,6 +16,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from itertools import pairwise
 from numbers import Integral, Real
@@ -23,6 +28,7 @@ from numpy.typing import NDArray
 from .activations import activation as activation_named
 from .arrays import on_gpu
 from .callbacks import Callback
+from .device import backend_for
 from .errors import ArgumentError, DivergenceError
 from .layers import Dense, Dropout, Layer
 from .losses import LOSSES, loss_named
@@ -61,7 +67,7 @@ Array = NDArray[Any]
 ACTIVATION_NAMES = {"logistic": "sigmoid"}
 LOSS_NAMES = {"squared_error": "quadratic", "absolute_error": "mae"}
 
-#: Bytes that a sparse matrix may take as a dense one before it is trained on in pieces.
+#: Bytes of a sparse matrix's rows that are made dense at a time where they are only looked at.
 DENSE = 1 << 30
 
 DIVERGED = (
@@ -223,7 +229,8 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
 
         Returns
         -------
-        self
+        MLPClassifier or MLPRegressor
+            This estimator.
         """
         return self._fit(X, y, sample_weight, (X_val, y_val), incremental=False)
 
@@ -232,10 +239,11 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
     ) -> Any:
         self._validate_params()
         sizes = self._sizes()
+        self._check_names(len(sizes))
         first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
-        X, y = self._validated(X, y, incremental, reset=first)
+        X, y = self._validated(X, y, incremental, reset=first, whole=self.warm_start)
         if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, np.empty((len(y), 1)))
+            sample_weight = _check_sample_weight(sample_weight, np.empty((y.shape[0], 1)))
         if (validation[0] is None) != (validation[1] is None):
             raise ValueError("X_val and y_val go together: give both, or neither")
         if validation[0] is not None:
@@ -256,6 +264,21 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
             raise ValueError(DIVERGED)
         return self
 
+    def _check_names(self, hidden: int) -> None:
+        """Raise for what no network can be built of, before anything has changed."""
+        backend_for(self.device)
+        for key in ("activation", "dropout"):
+            given = getattr(self, key)
+            if not isinstance(given, (str, Real)) and len(given) != hidden:
+                raise ValueError(
+                    f"{key} has {len(given)} entries, expected one for each of {hidden} hidden layers"
+                )
+        for name in [self.activation] if isinstance(self.activation, str) else self.activation:
+            activation_named(ACTIVATION_NAMES.get(name, name))
+        rates: Sequence[Any] = [self.dropout] if isinstance(self.dropout, Real) else self.dropout
+        for rate in rates:
+            Dropout(float(rate))
+
     def _sizes(self) -> list[int]:
         given = self.hidden_layer_sizes
         sizes = list(given) if hasattr(given, "__iter__") else [given]
@@ -263,8 +286,13 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
         return [int(size) for size in sizes]
 
-    def _validated(self, X: Any, y: Any, known: bool, *, reset: bool) -> tuple[Any, Array]:
-        """X and y, checked as scikit-learn checks them; an X on a GPU stays there."""
+    def _validated(
+        self, X: Any, y: Any, known: bool, *, reset: bool, whole: bool = False
+    ) -> tuple[Any, Array]:
+        """X and y, checked as scikit-learn checks them; an X on a GPU stays there.
+
+        ``known``: what the targets are is known; ``whole``: none of the classes may be missing.
+        """
         options = {"multi_output": True, "y_numeric": not is_classifier(self), "reset": reset}
         if on_gpu(X):
             shown = np.broadcast_to(np.float32(0), X.shape)  # Its shape is what is checked on the host.
@@ -274,7 +302,7 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
             X, y = validate_data(self, X, y, accept_sparse=["csr", "csc"], dtype=kinds, **options)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        self._learn_targets(y, known)
+        self._learn_targets(y, known, whole)
         return X, y
 
     def _kind(self, X: Any) -> str:
@@ -285,15 +313,19 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
 
     def _initialize(self, units: Sequence[int], dtype: str) -> None:
         self.n_iter_ = self.t_ = 0
+        self._net: Sequential | None = None
         self.n_layers_ = len(units)
         self.out_activation_ = self._out_activation()
         self.coefs_, self.intercepts_ = [], []
         draw = self._random_state.uniform
-        hidden = self.activation if isinstance(self.activation, str) else ""
+        given = [self.activation] if isinstance(self.activation, str) else self.activation
+        factor = 2.0 if set(given) <= {"logistic", "sigmoid"} else 6.0
         for fan_in, fan_out in pairwise(units):
-            bound = np.sqrt((2.0 if hidden in ("logistic", "sigmoid") else 6.0) / (fan_in + fan_out))
+            bound = np.sqrt(factor / (fan_in + fan_out))
             self.coefs_.append(draw(-bound, bound, (fan_in, fan_out)).astype(dtype, copy=False))
             self.intercepts_.append(draw(-bound, bound, fan_out).astype(dtype, copy=False))
+        # The last number drawn, so that without dropout nothing else changes.
+        self._dropout_seed = int(self._random_state.randint(2**31 - 1)) if np.any(self.dropout) else 0
         if self.solver == "lbfgs":
             return
         self.loss_curve_: list[float] = []
@@ -317,6 +349,11 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
             pull = np.where(is_weight, theta, 0.0) * (self.alpha / mass)
             return cost / parts + 0.5 * float(pull @ theta), gradient + pull
 
+        if self.callbacks or np.any(self.dropout):
+            raise ValueError(
+                "solver='lbfgs' takes all examples at once: it has no epochs for callbacks, and no dropout; "
+                "use solver='adam'"
+            )
         options = {"maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol}
         start = network.theta.astype(np.float64)
         found = minimize(cost_and_gradient, start, method="L-BFGS-B", jac=True, options=options)
@@ -363,11 +400,14 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
                     verbose=0,
                 )
         except KeyboardInterrupt:
+            trainer.rewind()
             warnings.warn("Training interrupted by user.", stacklevel=4)
         except DivergenceError as error:
             if held_out is None:
                 raise ValueError(DIVERGED) from error
             self._diverged(epochs)
+        finally:
+            self._take(network)
         if self.n_iter_ == self.max_iter and not incremental and not trainer.stop:
             warnings.warn(
                 f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization "
@@ -377,8 +417,8 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
             )
         if told.best is not None:
             network.theta = told.best
+            self._take(network)
         self._trainer = trainer
-        self._take(network)
 
     def _trained(self, network: Sequential, count: int, incremental: bool) -> Trainer:
         """The trainer of the fit before, where this call goes on with it; else a new one."""
@@ -388,13 +428,19 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
                 "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
                 stacklevel=5,
             )
-        trainer = getattr(self, "_trainer", None)
+        last: Trainer | None = getattr(self, "_trainer", None)
         state = self.__dict__.pop("_trainer_state", None)
-        if trainer is None or not incremental or trainer.network is not network:
-            trainer = Trainer(network, loss=self._loss(), optimizer=self._optimizer_(), batch_size=size)
-            for name, values in (state or {}).items() if incremental else ():
-                network.backend.assign(trainer._engine.memory[name], values)
-        trainer.batch_size = size
+        optimizer = self._optimizer_()
+        if incremental and (last is not None or state is not None):
+            # As in scikit-learn, alpha may change between two calls, and the optimiser's own numbers do not.
+            before = state if last is None else _state_of(last)
+            optimizer = replace(before[2], l2=float(self.alpha))
+            if last is not None and last.network is network and last.optimizer == optimizer:
+                last.batch_size = size
+                return last
+        trainer = Trainer(network, loss=self._loss(), optimizer=optimizer, batch_size=size)
+        if incremental and (last is not None or state is not None):
+            _go_on(trainer, *before[:2])
         return trainer
 
     def _optimizer_(self) -> Optimizer:
@@ -454,11 +500,6 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
         count = self.n_layers_ - 2
         names = [self.activation] * count if isinstance(self.activation, str) else list(self.activation)
         rates = [self.dropout] * count if isinstance(self.dropout, Real) else list(self.dropout)
-        for key, given in (("activation", names), ("dropout", rates)):
-            if len(given) != count:
-                raise ValueError(
-                    f"{key} has {len(given)} entries, expected one for each of {count} hidden layers"
-                )
         for units, name, rate in zip([c.shape[1] for c in self.coefs_], names, rates, strict=False):
             own = ACTIVATION_NAMES.get(name, name)
             activation_named(own)
@@ -481,7 +522,7 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
         dtype = str(np.result_type(*self.coefs_))
         wanted = (layers, self.device, dtype, shapes)
         if network is None or getattr(self, "_wanted", None) != wanted:
-            seed = int(self._random_state.randint(2**31 - 1)) if any(map(_drops, layers)) else 0
+            seed = getattr(self, "_dropout_seed", 0)
             network = Sequential(
                 layers, np.shape(self.coefs_[0])[0], device=self.device, dtype=dtype, seed=seed
             )
@@ -583,7 +624,7 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
         for name in ("_net", "_wanted", "_held"):
             state.pop(name, None)
         if trainer is not None:
-            state["_trainer_state"] = trainer._state()
+            state["_trainer_state"] = _state_of(trainer)
         return state
 
     def __sklearn_tags__(self) -> Any:
@@ -593,7 +634,7 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
 
     # ---------------------------------------------------------------- what differs
 
-    def _learn_targets(self, y: Array, known: bool) -> None:
+    def _learn_targets(self, y: Array, known: bool, whole: bool) -> None:
         """What the targets are."""
 
     def _weights(self, y: Array, sample_weight: Array | None) -> Array | None:
@@ -623,8 +664,22 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
         raise NotImplementedError
 
 
-def _drops(layer: Layer) -> bool:
-    return isinstance(layer, Dropout)
+def _state_of(trainer: Trainer) -> tuple[dict[str, Array], float, Any]:
+    """What an optimiser goes on from, on the host."""
+    return trainer._state(), trainer.lr_scale, trainer.optimizer
+
+
+def _go_on(trainer: Trainer, state: dict[str, Array], lr_scale: float) -> None:
+    """Take over the counters and the optimiser's moments, but not numbers that are parameters."""
+    engine = trainer._engine
+    hyper = engine.read("hyper")
+    for name, values in state.items():
+        if name in engine.memory and engine.memory[name].shape == values.shape:
+            trainer.network.backend.assign(engine.memory[name], values)
+    for word in ("beta1_power", "beta2_power"):
+        hyper[HYPER[word]] = state["hyper"][HYPER[word]]
+    engine.write("hyper", hyper)
+    trainer.lr_scale = lr_scale
 
 
 def _hosted(values: Any) -> Any:
@@ -656,9 +711,13 @@ def _carry_over(source: Any, target: Any) -> None:
     names = [name for name in vars(source) if name.endswith("_") and not name.startswith("_")]
     for name in [*names, "_label_binarizer", "_no_improvement_count"]:
         if name in vars(source):
-            setattr(target, name, getattr(source, name))
-    target.coefs_ = [np.array(part) for part in source.coefs_]
-    target.intercepts_ = [np.array(part) for part in source.intercepts_]
+            setattr(target, name, deepcopy(getattr(source, name)))
+    dtype = getattr(target, "dtype", None)
+    target.coefs_ = [np.array(part, dtype) for part in source.coefs_]
+    target.intercepts_ = [np.array(part, dtype) for part in source.intercepts_]
+    if not isinstance(target, _MLP):  # What scikit-learn's early stopping goes back to.
+        target._best_coefs = [part.copy() for part in target.coefs_]
+        target._best_intercepts = [part.copy() for part in target.intercepts_]
     target._random_state = check_random_state(target.random_state)
 
 
@@ -703,7 +762,7 @@ class MLPClassifier(ClassifierMixin, _MLP):  # type: ignore[misc]
     >>> from gpunn.sklearn import MLPClassifier
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True)
-    >>> mlp = MLPClassifier((20,), learning_rate_init=0.01, max_iter=300, random_state=0).fit(X, y)
+    >>> mlp = MLPClassifier((20,), learning_rate_init=0.02, max_iter=1000, random_state=0).fit(X, y)
     >>> bool(mlp.score(X, y) > 0.95)
     True
     """
@@ -810,13 +869,13 @@ class MLPClassifier(ClassifierMixin, _MLP):  # type: ignore[misc]
         """The logarithms of :meth:`predict_proba`; on the host."""
         return np.log(_hosted(self.predict_proba(X)))
 
-    def _learn_targets(self, y: Array, known: bool) -> None:
+    def _learn_targets(self, y: Array, known: bool, whole: bool) -> None:
         if not hasattr(self, "classes_") or not (self.warm_start or known):
             self._label_binarizer = LabelBinarizer().fit(y)
             self.classes_ = self._label_binarizer.classes_
             return
         classes = unique_labels(y)
-        if self.warm_start and not known:
+        if whole:
             if set(classes) != set(self.classes_):
                 raise ValueError(
                     "warm_start can only be used where `y` has the same classes as in the previous call to "
@@ -904,7 +963,7 @@ class MLPRegressor(RegressorMixin, _MLP):  # type: ignore[misc]
     >>> from gpunn.sklearn import MLPRegressor
     >>> from sklearn.datasets import load_diabetes
     >>> X, y = load_diabetes(return_X_y=True)
-    >>> mlp = MLPRegressor(loss="huber", solver="lbfgs", random_state=0, max_iter=500).fit(X, y)
+    >>> mlp = MLPRegressor(loss="huber", learning_rate_init=0.1, tol=0.1, random_state=0).fit(X, y)
     >>> bool(mlp.score(X, y) > 0.4)
     True
     """
@@ -994,6 +1053,11 @@ class MLPRegressor(RegressorMixin, _MLP):  # type: ignore[misc]
 
     def _metric(self, y: Array, predicted: Array, sample_weight: Array | None) -> Any:
         return r2_score(y, predicted, sample_weight=sample_weight)
+
+    def _check_names(self, hidden: int) -> None:
+        super()._check_names(hidden)
+        if self._loss() == "cross_entropy":
+            raise ValueError("loss='cross_entropy' is for classes: use MLPClassifier")
 
     def _loss(self) -> str:
         return loss_named(LOSS_NAMES.get(self.loss, self.loss)).name

@@ -66,7 +66,7 @@ FAULTS = [
     Fault("sigma.cuh", "return a > T(0) ? T(1) : a * T(0);", "return a > T(0) ? T(1) : T(0);"),
     Fault("sigma.cuh", "a <= T(0) ? T(0.01) : a;", "T(0.01);"),
     Fault("sigma.cuh", "? z : expm1(z)", "? z : exp(z) - T(1)"),
-    Fault("sigma.cuh", "log1p(exp(-fabs(z)))", "log(T(1) + exp(-fabs(z)))"),
+    Fault("sigma.cuh", "log1p(::exp(-fabs(z)))", "log(T(1) + ::exp(-fabs(z)))"),
     Fault("sigma.cuh", "return -expm1(-a);", "return expm1(-a);"),
     Fault("sigma.cuh", "a > T(0) && a < T(1) ?", "a >= T(0) && a < T(1) ?"),
     Fault("sigma.cuh", "* r * (z + h)", "* r * (z - h)"),
