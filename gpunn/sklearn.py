@@ -314,6 +314,7 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
     def _initialize(self, units: Sequence[int], dtype: str) -> None:
         self.n_iter_ = self.t_ = 0
         self._net: Sequential | None = None
+        self.__dict__.pop("validation_loss_curve_", None)
         self.n_layers_ = len(units)
         self.out_activation_ = self._out_activation()
         self.coefs_, self.intercepts_ = [], []
@@ -374,7 +375,7 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
         told = _Epochs(self, count, held_out and (lambda: held_out(network)))
         if self.early_stopping:
             told.best = network.theta
-        elif validation[0] is not None:
+        if validation[0] is not None and not hasattr(self, "validation_loss_curve_"):
             self.validation_loss_curve_: list[float] = []
         order = np.arange(count)
 
@@ -653,7 +654,7 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
 
     def _validation_pair(self, validation: tuple[Any, Any], loss: str) -> Any:
         X, y = validation
-        if X is None or self.early_stopping:
+        if X is None:
             return None
         return _dense(X), self._told(self._targets(y), loss)
 

@@ -401,13 +401,16 @@ def test_validation_data_of_ones_own(cpu, early):
     X, y = DIGITS
     given = {"random_state": 0, "max_iter": 8, "early_stopping": early, "device": cpu}
     mlp = ours.MLPClassifier(**given).fit(X[:300], y[:300], X_val=X[300:], y_val=y[300:])
+    assert len(mlp.validation_loss_curve_) == 8
     if early:
         assert len(mlp.validation_scores_) == 8
         assert mlp.score(X[300:], y[300:]) == mlp.best_validation_score_
     else:
-        assert len(mlp.validation_loss_curve_) == 8
         chosen = mlp.predict_proba(X[300:])[np.arange(100), y[300:]]
         assert mlp.validation_loss_curve_[-1] == pytest.approx(-np.log(chosen).mean())
+    mlp.set_params(warm_start=True).fit(X[:300], y[:300], X_val=X[300:], y_val=y[300:])
+    assert len(mlp.validation_loss_curve_) == len(mlp.loss_curve_) == 16
+    assert not hasattr(mlp.set_params(warm_start=False).fit(X[:300], y[:300]), "validation_loss_curve_")
     with pytest.raises(ValueError, match="X_val and y_val go together"):
         mlp.fit(X, y, X_val=X)
     with pytest.raises(ValueError, match="features"):
