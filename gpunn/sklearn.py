@@ -15,7 +15,8 @@ Source: scikit-learn 1.9, sklearn.neural_network.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from itertools import pairwise
@@ -177,7 +178,7 @@ class _Epochs(Callback):
 # ------------------------------------------------------------------ the estimators
 
 
-class _MLP(BaseEstimator):  # type: ignore[misc]
+class _MLP(BaseEstimator, ABC):  # type: ignore[misc]
     """What classifier and regressor share."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -209,6 +210,12 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
         "dtype": [StrOptions({"float32", "float64"}), None],
         "callbacks": [list, tuple, None],
     }
+
+    def _keep(self, given: Mapping[str, Any]) -> None:
+        """Each parameter under its own name, untouched, as scikit-learn wants it."""
+        for name, value in given.items():
+            if name not in ("self", "__class__"):
+                setattr(self, name, value)
 
     # ---------------------------------------------------------------- fitting
 
@@ -641,16 +648,17 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
     def _weights(self, y: Array, sample_weight: Array | None) -> Array | None:
         return sample_weight
 
+    @abstractmethod
     def _targets(self, y: Array) -> Array:
-        raise NotImplementedError
+        """Rows of what the outputs should be."""
 
     def _told(self, Y: Array, loss: str) -> Array:
         """The targets as the network takes them."""
         return Y
 
+    @abstractmethod
     def _named(self, output: Array) -> Array:
         """What the outputs say, in terms of y."""
-        raise NotImplementedError
 
     def _validation_pair(self, validation: tuple[Any, Any], loss: str) -> Any:
         X, y = validation
@@ -658,11 +666,13 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
             return None
         return _dense(X), self._told(self._targets(y), loss)
 
+    @abstractmethod
     def _loss(self) -> str:
-        raise NotImplementedError
+        """gpunn's name of the cost."""
 
+    @abstractmethod
     def _out_activation(self) -> str:
-        raise NotImplementedError
+        """scikit-learn's name of what the last layer does."""
 
 
 def _state_of(trainer: Trainer) -> tuple[dict[str, Array], float, Any]:
@@ -805,34 +815,7 @@ class MLPClassifier(ClassifierMixin, _MLP):  # type: ignore[misc]
         callbacks: Any = None,
         class_weight: Any = None,
     ) -> None:
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.max_fun = max_fun
-        self.device = device
-        self.dtype = dtype
-        self.dropout = dropout
-        self.callbacks = callbacks
-        self.class_weight = class_weight
+        self._keep(locals())
 
     @available_if(lambda mlp: mlp._may_go_on())  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Any:
@@ -969,6 +952,7 @@ class MLPRegressor(RegressorMixin, _MLP):  # type: ignore[misc]
     True
     """
 
+    loss: str
     _parameter_constraints: ClassVar[dict[str, Any]] = {**_MLP._parameter_constraints, "loss": [str]}
 
     def __init__(
@@ -1003,34 +987,7 @@ class MLPRegressor(RegressorMixin, _MLP):  # type: ignore[misc]
         dropout: Any = 0.0,
         callbacks: Any = None,
     ) -> None:
-        self.loss = loss
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.max_fun = max_fun
-        self.device = device
-        self.dtype = dtype
-        self.dropout = dropout
-        self.callbacks = callbacks
+        self._keep(locals())
 
     @available_if(lambda mlp: mlp._may_go_on())  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:

@@ -690,7 +690,7 @@ class Trainer:
                 bound = runner
             tick = time.perf_counter()
             runner.run(steps)
-            moved, position = self._engine.position - position, self._engine.position
+            before, position = position, self._engine.position
             seconds = time.perf_counter() - tick
             self._pass["seconds"] += seconds
             self._pass["samples"] = position
@@ -702,7 +702,7 @@ class Trainer:
             if self._engine.bad_loss:
                 self._diverged(again, [batches], kept, kept)
             self._open = position < count
-            progress(moved, *self._running_means())
+            progress(position - before, *self._running_means())
             if "rates" in data and scale != self._lr_scale:  # A callback has changed it.
                 data["rates"] = self.network.backend.upload(self._rates(first, in_epoch, in_epoch), "float64")
                 bound, scale = None, self._lr_scale

@@ -743,14 +743,17 @@ def test_data_that_are_streamed_give_the_same_bytes(
     assert thetas[0] == thetas[1]
 
 
-def test_a_memory_map_of_another_dtype_is_streamed(place, data, small_chunks, tmp_path):
-    np.save(tmp_path / "X.npy", data[0])
+@pytest.mark.parametrize("kind", ["float64", "uint8"])
+def test_a_memory_map_of_another_dtype_is_streamed(place, data, small_chunks, tmp_path, kind):
+    np.save(tmp_path / "X.npy", (np.abs(data[0]) * 50).astype(kind))
     X = np.load(tmp_path / "X.npy", mmap_mode="r")
     thetas = []
     for resident in (1.0, 0.0):
         place(resident=resident)
         net = network("cuda", dtype="float32")
-        net.fit(X, data[1], loss="cross_entropy", batch_size=8, epochs=2, verbose=0)
+        trainer = trained(net, X, data[1], epochs=2)
+        rings = [bool(runner._rings) for runner in trainer._engine._runners.values()]
+        assert rings == [not resident] * 2
         thetas.append(net.theta.tobytes())
     assert thetas[0] == thetas[1]
 

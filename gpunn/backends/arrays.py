@@ -105,15 +105,20 @@ class ArrayRunner(Runner):
         """A slot's content on the host, to be read at once."""
         return self.read(str(slot))
 
+    def _span(self, slot: str) -> tuple[int, int]:
+        """The least and the largest number of a slot, found where it lies."""
+        array = self.array(slot)
+        return int(array.min()), int(array.max())
+
     def _check_places(self, data: Mapping[str, Any]) -> None:
         """A permutation that is bound has to stay within the examples."""
         for X, name in {(str(op.ins[0]), str(op.ins[1])) for op in self._gathers}:
             if name in data and X in self._roots and data[name].size:
-                perm, count = self._look(name), len(data.get(X, self._roots[X]))
-                if perm.min() < 0 or perm.max() >= count:
+                (low, high), count = self._span(name), len(data.get(X, self._roots[X]))
+                if low < 0 or high >= count:
                     raise ShapeError(
-                        f"data slot {name!r} holds numbers from {perm.min()} to {perm.max()}, expected "
-                        f"places of the {count} examples of {X!r}"
+                        f"data slot {name!r} holds numbers from {low} to {high}, expected places of the "
+                        f"{count} examples of {X!r}"
                     )
 
     def _check_room(self, steps: int) -> None:

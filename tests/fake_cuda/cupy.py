@@ -122,11 +122,19 @@ class Array:
     def __mul__(self, other):
         return self._made(np.multiply, other)
 
+    def _reduced(self, found):
+        """Of one number: what is read by ``int()`` and its kind."""
+        self.cupy.downloaded += found(self.plain).nbytes - self.nbytes
+        return found(self.get())
+
+    def min(self):
+        return self._reduced(np.min)
+
     def max(self):
-        return self.get().max()
+        return self._reduced(np.max)
 
     def all(self):
-        return self.get().all()
+        return self._reduced(np.all)
 
 
 class Event:

@@ -68,7 +68,8 @@ class CudaBackend(Backend):
         if hasattr(array, "__cuda_array_interface__"):
             cupy = self.gpu.cupy
             return self.gpu.allocated(nbytes, lambda: cupy.ascontiguousarray(array.astype(dtype, copy=False)))
-        if array.dtype.kind == "f" and array.ndim and nbytes > self.resident * self.gpu.free()[0]:
+        # What data become; orders and labels are whole numbers and small beside them.
+        if np.dtype(dtype).kind == "f" and array.ndim and nbytes > self.resident * self.gpu.free()[0]:
             return Streamed(array, dtype)
         return self.gpu.upload(array, dtype)
 

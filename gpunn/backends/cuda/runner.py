@@ -262,6 +262,10 @@ class CudaRunner(ArrayRunner):
                 what = f"{under_way[0].label or under_way[0].name}: op {under_way[0].name!r}"
             warn(f"{what} cannot be part of a CUDA graph ({error}): every step is launched op by op")
 
+    def _span(self, slot: str) -> tuple[int, int]:
+        with self._gpu.here():
+            return super()._span(slot)
+
     def step_op(self, index: int) -> None:
         """Run one op."""
         calls = self._calls[index]
