@@ -160,6 +160,8 @@ class Engine:
 
     def sums(self, targets: Targets) -> dict[str, str]:
         """The slot of each metric's sum for targets of that kind, by the metric's name."""
+        if not self.metrics:
+            return {}
         if targets not in self._sums:
             program = self.declare(1, targets)
             self.backend.prepared(program, self.memory, fused=False, keep_all=False)

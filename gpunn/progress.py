@@ -76,14 +76,16 @@ class Progress:
                 bar_format=None if total is None else "{l_bar}{bar}| {rate_fmt}, {remaining} left{postfix}",
             )
 
+    @property
+    def shown(self) -> bool:
+        """Whether anybody sees the bar."""
+        return self._bar is not None and not self._bar.disable
+
     def advance(self, samples: int, loss: float, accuracy: float | None) -> None:
         """Move the bar by that many examples and show the running means of this epoch."""
-        if self._bar is not None and not self._bar.disable:
-            text = f", loss {loss:.4f}" + (
-                f", accuracy {100 * accuracy:.2f} %" if accuracy is not None else ""
-            )
-            self._bar.set_postfix_str(text.removeprefix(", "), refresh=False)
-            self._bar.update(samples)
+        text = f"loss {loss:.4f}" + (f", accuracy {100 * accuracy:.2f} %" if accuracy is not None else "")
+        self._bar.set_postfix_str(text, refresh=False)
+        self._bar.update(samples)
 
     def line(self, record: dict[str, Any]) -> None:
         """Print an epoch's line above the bar."""

@@ -220,7 +220,7 @@ class Trainer:
         limit = None if steps is None else whole_number("steps", steps, 1)
         feed = self._feed(X, y, shuffle, sample_weight, class_weight, None if y is not None else limit)
         try:
-            return self._epoch(feed, limit, lambda samples, loss, accuracy: None)
+            return self._epoch(feed, limit, lambda samples: None)
         finally:
             self._engine.release()
 
@@ -252,8 +252,9 @@ class Trainer:
         total = None if feed.batches is None else epochs * feed.batches.count
         progress = Progress(last, total, verbose, done=self._engine.position)
 
-        def moved(samples: int, loss: float, accuracy: float | None) -> None:
-            progress.advance(samples, loss, accuracy)
+        def moved(samples: int) -> None:
+            if progress.shown:
+                progress.advance(samples, *self._running_means())
             # After the last minibatch the epoch is neither open nor closed: nothing that could be resumed.
             if self._open:
                 for callback in told:
@@ -590,6 +591,10 @@ class Trainer:
                     f"shuffle gave {order.dtype} {order.shape}, expected the places of the {count} examples "
                     f"in the order of the epoch: whole numbers ({count},)"
                 )
+            if count and not 0 <= order.min() <= order.max() < count:
+                raise ArgumentError(
+                    f"shuffle gave places from {order.min()} to {order.max()}, expected 0 to {count - 1}"
+                )
             self._drawn = order.astype(np.int64)
         if self._drawn is None:
             raise ArgumentError(
@@ -617,7 +622,7 @@ class Trainer:
             )
 
     def _epoch(
-        self, feed: _Feed, limit: int | None, progress: Callable[[int, float, float | None], None]
+        self, feed: _Feed, limit: int | None, progress: Callable[[int], None]
     ) -> dict[str, Any]:
         order = None if feed.batches is None else self._begin(feed.batches, feed.shuffle)
         kept, self._kept_scale = self._engine.state(), self._lr_scale
@@ -654,7 +659,7 @@ class Trainer:
         order: NDArray[Any],
         kept: State,
         limit: int | None,
-        progress: Callable[[int, float, float | None], None],
+        progress: Callable[[int], None],
         interrupt: Interrupt,
     ) -> bool:
         """Run minibatches to the end of the epoch (then True), to the limit, or to Ctrl-C."""
@@ -686,7 +691,7 @@ class Trainer:
             rows = self.batch_size if full else count - position
             runner = self._engine.runner(rows, batches.targets)
             if runner is not bound:
-                runner.bind(**data)
+                runner.bind(checked=True, **data)
                 bound = runner
             tick = time.perf_counter()
             runner.run(steps)
@@ -702,7 +707,7 @@ class Trainer:
             if self._engine.bad_loss:
                 self._diverged(again, [batches], kept, kept)
             self._open = position < count
-            progress(position - before, *self._running_means())
+            progress(position - before)
             if "rates" in data and scale != self._lr_scale:  # A callback has changed it.
                 data["rates"] = self.network.backend.upload(self._rates(first, in_epoch, in_epoch), "float64")
                 bound, scale = None, self._lr_scale
@@ -714,7 +719,7 @@ class Trainer:
         self,
         feed: _Feed,
         kept: State,
-        progress: Callable[[int, float, float | None], None],
+        progress: Callable[[int], None],
         interrupt: Interrupt,
     ) -> bool:
         """Run the minibatches of a stream as they come; returns whether all of the epoch came.
@@ -778,14 +783,14 @@ class Trainer:
             self._pass["samples"] += batches.count
             if time.perf_counter() - told >= SLICE:
                 self._open = True
-                progress(moved, *self._running_means())
+                progress(moved)
                 moved, told = 0, time.perf_counter()
             if interrupt.requested:
                 break
         if not self._engine.all_finite():
             explain()
         self._open = False
-        progress(moved, *self._running_means())
+        progress(moved)
         return not interrupt.requested
 
     def _prepared(self, stream: Stream, class_weight: Any = None, scan: str = "") -> Iterator[Batches]:

@@ -33,8 +33,11 @@ class Runner(ABC):
     program: Program
 
     @abstractmethod
-    def bind(self, **data: Any) -> None:
-        """Give the data slots (``X``, ``T``, ``perm``, ...) their arrays; on the device, contiguous."""
+    def bind(self, *, checked: bool = False, **data: Any) -> None:
+        """Give the data slots (``X``, ``T``, ``perm``, ...) their arrays; on the device, contiguous.
+
+        A permutation has to stay within the examples; ``checked``: the caller has seen to that.
+        """
 
     @abstractmethod
     def release(self) -> None:

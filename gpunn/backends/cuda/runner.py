@@ -134,10 +134,10 @@ class CudaRunner(ArrayRunner):
             return self._rates[argument.dtype]
         return self._scratch[: argument.nbytes] if isinstance(argument, Scratch) else argument
 
-    def bind(self, **data: Any) -> None:
+    def bind(self, *, checked: bool = False, **data: Any) -> None:
         """Give the data slots their arrays; a permutation has to stay within the examples."""
         self._stream(data)
-        super().bind(**data)
+        super().bind(checked=checked, **data)
 
     def _stream(self, data: dict[str, Any]) -> None:
         """Rings for data that stay on the host; then all that is gathered comes through rings."""

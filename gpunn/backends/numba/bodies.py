@@ -133,9 +133,10 @@ def bias_step(delta: Any, s: Any, hyper: Any, bias: Any, start: int, stop: int) 
         b[j] += rate * s[j]
 
 
-def negative_rate(hyper: Any, rate: Any) -> None:
-    """−lr, for products that fold the update in."""
-    rate[0] = -hyper[LR]
+def rates_of_step(hyper: Any, rates: Any, l2: bool, decay: bool) -> None:
+    """−lr, and by what part of themselves penalties and decay change the weights."""
+    rates[0] = -hyper[LR]
+    rates[1] = -hyper[LR] * ((hyper[L2] if l2 else 0.0) + (hyper[DECAY] if decay else 0.0))
 
 
 def shrink(w: Any, hyper: Any, l1: bool, l2: bool, decay: bool) -> None:

@@ -178,11 +178,11 @@ def _combine(
     sizes: tuple[int, int, int, int],
     strides: tuple[int, int],
     alpha: int,
-    add: bool,
+    beta: int,
 ) -> None:
-    """out[m, k] (+)= α Σₛ c[m, s] x[s, k]; sizes (from m, to m, s, k), strides of c along m and s."""
+    """out[m, k] = β out + α Σₛ c[m, s] x[s, k]; sizes (from m, to m, s, k), strides of c along m and s."""
     *m, s, k = sizes
-    words: list[Word] = [rows, At(c), At(out), *m, s, k, *strides, k, alpha, int(add)]
+    words: list[Word] = [rows, At(c), At(out), *m, s, k, *strides, k, alpha, beta]
     low.product("combine", low.dtype(out), words)
 
 
@@ -197,7 +197,7 @@ def _grad_input(low: Lowering, op: Op) -> None:
         for part in low.share(batch):
             rows = Rows(W, units, inputs * size)
             one = low.one()
-            _combine(low, rows, delta, out, (*part, units, inputs), (units, 1), one, add)
+            _combine(low, rows, delta, out, (*part, units, inputs), (units, 1), one, int(add))
     else:
         by_rows = batch >= inputs
         for start, stop in low.share(batch if by_rows else inputs, LINE):
@@ -230,13 +230,16 @@ def _grad_weight(low: Lowering, op: Op) -> None:
     tiles = gather is not None or not large(batch, units, inputs)
     by_units = tiles or units >= inputs or update is not None
     for start, stop in low.share(units if by_units else inputs, 1 if tiles else LINE):
-        alpha = low.one()
+        alpha, beta = low.one(), int(add)
         if update is not None:
-            alpha = _rate(low, str(update.ins[1]))
-            _shrink(low, update, out, (start * inputs, stop * inputs))
+            alpha, pull = _rates(low, update)
+            if tiles and pull:
+                beta = pull
+            else:
+                _shrink(low, update, out, (start * inputs, stop * inputs))
         if tiles:
             rows, _ = Source(low, batch, inputs, x, gather).tables()
-            _combine(low, rows, delta, out, (start, stop, batch, inputs), (1, units), alpha, add)
+            _combine(low, rows, delta, out, (start, stop, batch, inputs), (1, units), alpha, beta)
             continue
         if by_units:
             shape = (stop - start, inputs, batch)
@@ -256,11 +259,13 @@ def _shrink(low: Lowering, update: Op, out: str, part: tuple[int, int]) -> None:
         low.body("shrink", [low.array(out, part, flat=True), low.array(str(update.ins[1])), *named])
 
 
-def _rate(low: Lowering, hyper: str) -> int:
-    """Where −lr is put at each step."""
-    rate = low.scratch(1, "float64")
-    low.body("negative_rate", [low.array(hyper), low.table(rate, 1, "float64")])
-    return rate
+def _rates(low: Lowering, update: Op) -> tuple[int, int]:
+    """Where −lr is put at each step, and what the weights are pulled by where that is a multiple of them."""
+    terms = set(update.attrs.get("terms", ())) & {"l1", "l2", "decay"} if update.attrs["weights"] else set()
+    rates = low.scratch(2, "float64")
+    named = [low.value(name in terms, name) for name in ("l2", "decay")]
+    low.body("rates_of_step", [low.array(str(update.ins[1])), low.table(rates, 2, "float64"), *named])
+    return rates, rates + 8 if terms and "l1" not in terms else 0
 
 
 def _bias_step(low: Lowering, op: Op) -> None:

@@ -4,7 +4,8 @@ Two kernels, each for any size. Rows of the data are found through a table of ad
 is read where it lies: what would be gathered is never copied.
 
 ``dots``: out[r, j] = Σₖ x[r, k] W[j, k] + b[j]. Both run along k; sums over k stay in vectors until the end.
-``combine``: out[m, k] = β out[m, k] + α Σₛ c[m, s] x[s, k]. δᵀ x and δ W, with the update of W folded in.
+``combine``: out[m, k] = β out[m, k] + α Σₛ c[m, s] x[s, k]. δᵀ x and δ W, with the update of W folded in; the
+word ``beta`` is 0 (β = 0: out is not read), 1 (β = 1), or the address of a float64 γ, small (β = 1 + γ).
 """
 
 from __future__ import annotations
@@ -107,6 +108,12 @@ def combine(module: ir.Module, dtype: str, lanes: int, registers: int) -> str:
     if dtype == "float32":
         scale = e.b.fptrunc(scale, ir.FloatType())
     chunk = wide * lanes
+    shrinks = e.b.icmp_unsigned(">", beta, e.word(1))
+    ones = e.b.select(shrinks, beta, alpha)
+    gamma = e.b.load(e.b.inttoptr(ones, ir.DoubleType().as_pointer()))
+    if dtype == "float32":
+        gamma = e.b.fptrunc(gamma, ir.FloatType())
+    gamma = e.b.select(shrinks, gamma, ir.Constant(FLOATS[dtype], 0.0))
 
     def strips(k: Any, width: int) -> None:
         """All rows of the result, where x is of these columns: they stay in the cache meanwhile."""
@@ -114,7 +121,7 @@ def combine(module: ir.Module, dtype: str, lanes: int, registers: int) -> str:
         def tile(m: Any, height: int) -> None:
             call = module.globals[f"{name}_{height}x{width}"]
             coefficients, corner = e.at(c, e.b.mul(m, cm)), e.at(out, e.b.mul(m, ldo))
-            e.b.call(call, [rows, coefficients, corner, k, S, K, cm, cs, ldo, scale, beta])
+            e.b.call(call, [rows, coefficients, corner, k, S, K, cm, cs, ldo, scale, gamma, beta])
 
         e.tiles(m0, m1, high, tile)
 
@@ -130,9 +137,9 @@ def combine(module: ir.Module, dtype: str, lanes: int, registers: int) -> str:
 def _combine_tile(
     module: ir.Module, name: str, dtype: str, lanes: int, height: int, width: int, *, masked: bool
 ) -> None:
-    e = Emitter(module, name, dtype, lanes, [WORD] * 9 + [FLOATS[dtype], WORD])
+    e = Emitter(module, name, dtype, lanes, [WORD] * 9 + [FLOATS[dtype]] * 2 + [WORD])
     e.function.linkage = "internal"
-    rows, c, out, k, S, K, cm, cs, ldo, alpha, beta = e.function.args
+    rows, c, out, k, S, K, cm, cs, ldo, alpha, gamma, beta = e.function.args
     mask = e.first(e.b.sub(K, k)) if masked else None
     sums = [[e.variable(e.zeros()) for _ in range(width)] for _ in range(height)]
     places = [e.at(out, e.b.add(k, e.b.mul(ldo, e.word(m)))) for m in range(height)]
@@ -148,13 +155,15 @@ def _combine_tile(
             factor = e.spread(e.load(column, e.b.mul(cm, e.word(m))))
             for value, total in zip(values, row, strict=True):
                 e.b.store(e.fma(factor, value, e.b.load(total)), total)
-    scale = e.spread(alpha)
+    scale, pull = e.spread(alpha), e.spread(gamma)
     with e.b.if_else(e.b.icmp_signed("!=", beta, e.word(0))) as (adds, writes):
         with adds:
             for place, row in zip(places, sums, strict=True):
                 for step, total in zip(steps, row, strict=True):
                     old = e.load_vector(place, step, mask)
-                    e.store_vector(e.fma(scale, e.b.load(total), old), place, step, mask)
+                    # γ is added up with the product: 1 + γ alone would round γ away.
+                    change = e.fma(scale, e.b.load(total), e.b.fmul(pull, old))
+                    e.store_vector(e.b.fadd(old, change), place, step, mask)
         with writes:
             for place, row in zip(places, sums, strict=True):
                 for step, total in zip(steps, row, strict=True):
