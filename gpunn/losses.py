@@ -7,7 +7,7 @@ no later op knows the batch size.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from .activations import activation
 from .errors import ArgumentError, ShapeError, unknown_name
@@ -35,6 +35,9 @@ class Loss:
     link : str, optional
         ``"softmax"`` or the name of an activation that the loss takes into itself: it reads z, and the
         network's last activation must be this one or the identity.
+    clip : float
+        For the cross-entropies, where the targets are labels or 0 and 1: the cost told is that of
+        probabilities from ``clip`` to 1 − ``clip``. The gradient stays that of the cost itself.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Loss:
     labels: Literal["op", "one_hot", "never"] = "never"
     labels_op: str | None = None
     link: str | None = None
+    clip: float = 0.0
 
     def takes_labels(self, outputs: int) -> bool:
         """Whether 1-D integer targets are class labels for a network with that many outputs."""
@@ -81,7 +85,8 @@ class Loss:
             delta = program.error_slot(read)
             outs["delta"] = delta
             seed[read] = delta
-        program.emit(name, (read, target, weight), outs, label=f"{self.name} cost")
+        attrs: dict[str, Any] = {"clip": self.clip} if self.clip else {}
+        program.emit(name, (read, target, weight), outs, label=f"{self.name} cost", **attrs)
         return seed
 
     def _reads(self, program: Program, output: str) -> str:
@@ -134,12 +139,14 @@ LOSSES: dict[str, Loss] = {
 }
 
 
-def loss_named(name: str) -> Loss:
-    """The loss of that name, or an error with the nearest name there is.
+def loss_named(name: str | Loss) -> Loss:
+    """The loss of that name, or an error with the nearest name there is; a loss is itself.
 
     >>> loss_named("cross_entropy").link
     'softmax'
     """
+    if isinstance(name, Loss):
+        return name
     try:
         return LOSSES[name]
     except (KeyError, TypeError):

@@ -593,7 +593,7 @@ class Sequential:
         return {key: total.astype(self.dtype) for key, total in gradients.items()}
 
     def objective(
-        self, X: Any, y: Any, *, loss: str | None = None, sample_weight: Any = None
+        self, X: Any, y: Any, *, loss: str | Loss | None = None, sample_weight: Any = None
     ) -> Callable[[Any], tuple[float, Array]]:
         """θ ↦ (C, ∇C) over (X, y), both in float64, for optimisers of other libraries.
 
@@ -721,10 +721,10 @@ class Sequential:
         """The number of outputs of one example."""
         return int(np.prod(self.output_shape))
 
-    def _loss(self, name: str | None) -> Loss:
+    def _loss(self, name: str | Loss | None) -> Loss:
         if name is None and self.loss is None:
             raise ArgumentError("loss is missing, and this network was not trained with one: give loss='...'")
-        return loss_named(str(name or self.loss))
+        return loss_named(name if isinstance(name, Loss) else str(name or self.loss))
 
     def _prepare(
         self,

@@ -14,6 +14,7 @@ Source of the four equations (BP1 to BP4): Nielsen, Neural Networks and Deep Lea
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -128,6 +129,16 @@ class Operand:
 
     def __str__(self) -> str:
         return f"{self.name}({', '.join(self.dims)})"
+
+
+def cost_bounds(attrs: Mapping[str, Any]) -> tuple[float, float]:
+    """Between what the cost −log p of a probability lies where an op is told to ``clip`` it to [ε, 1 − ε].
+
+    >>> cost_bounds({}), cost_bounds({"clip": 0.25})
+    ((-inf, inf), (0.2876820724517809, 1.3862943611198906))
+    """
+    clip = float(attrs.get("clip", 0.0))
+    return (-math.log1p(-clip), -math.log(clip)) if clip else (-math.inf, math.inf)
 
 
 @dataclass(frozen=True)

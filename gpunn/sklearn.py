@@ -3,11 +3,11 @@
 The estimators declare a network and call the :class:`gpunn.Trainer`; what scikit-learn does between two
 epochs (tolerance, learning rate, validation score) is a callback. Where its formulas differ from gpunn's,
 scikit-learn's hold: the penalty is divided by what the examples of a minibatch weigh, minibatches count by
-their examples in the cost of an epoch, and Adam's ε stands beside √v.
+their examples in the cost of an epoch, probabilities are clipped to [ε, 1 − ε] in a cost, and Adam's ε stands
+beside √v.
 
-What stays different: costs are exact where scikit-learn clips probabilities to [ε, 1 − ε], which shows where
-outputs saturate (and may end a fit an epoch earlier or later); early stopping with ``warm_start`` goes back
-to the best weights of the fit itself; sparse data are made dense for ``fit``.
+What stays different: early stopping with ``warm_start`` goes back to the best weights of the fit itself;
+sparse data are made dense for ``fit``.
 
 Source: scikit-learn 1.9, sklearn.neural_network.
 """
@@ -32,7 +32,7 @@ from .callbacks import Callback
 from .device import backend_for
 from .errors import ArgumentError, DivergenceError
 from .layers import Dense, Dropout, Layer
-from .losses import LOSSES, loss_named
+from .losses import LOSSES, Loss, loss_named
 from .network import Sequential
 from .ops import HYPER
 from .optimizers import SGD, Adam, Optimizer
@@ -344,10 +344,11 @@ class _MLP(BaseEstimator, ABC):  # type: ignore[misc]
 
     def _fit_lbfgs(self, X: Any, Y: Array, weights: Array | None) -> None:
         network, loss = self._network(), self._loss()
+        cost = self._cost(network)
         mass = float(len(Y)) if weights is None else float(weights.sum())
         parts = self.n_outputs_ if loss == "quadratic" else 1
         # The gradient is that of a sum over the outputs, the cost is told as a mean: as in scikit-learn.
-        objective = network.objective(_dense(X), self._told(Y, loss), loss=loss, sample_weight=weights)
+        objective = network.objective(_dense(X), self._told(Y, loss), loss=cost, sample_weight=weights)
         is_weight = np.concatenate(
             [np.full(array.size, array.ndim > 1) for array in network.tensors().values()]
         )
@@ -446,7 +447,7 @@ class _MLP(BaseEstimator, ABC):  # type: ignore[misc]
             if last is not None and last.network is network and last.optimizer == optimizer:
                 last.batch_size = size
                 return last
-        trainer = Trainer(network, loss=self._loss(), optimizer=optimizer, batch_size=size)
+        trainer = Trainer(network, loss=self._cost(network), optimizer=optimizer, batch_size=size)
         if incremental and (last is not None or state is not None):
             _go_on(trainer, *before[:2])
         return trainer
@@ -665,6 +666,11 @@ class _MLP(BaseEstimator, ABC):  # type: ignore[misc]
         if X is None:
             return None
         return _dense(X), self._told(self._targets(y), loss)
+
+    def _cost(self, network: Sequential) -> Loss:
+        """The cost, of probabilities from ε to 1 − ε: that of all others is told as it is."""
+        cost = loss_named(self._loss())
+        return replace(cost, clip=float(np.finfo(network.dtype).eps)) if is_classifier(self) else cost
 
     @abstractmethod
     def _loss(self) -> str:

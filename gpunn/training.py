@@ -145,7 +145,7 @@ class Trainer:
         self,
         network: Network,
         *,
-        loss: str,
+        loss: str | Loss,
         optimizer: str | Optimizer = "sgd",
         batch_size: int = 32,
         metrics: Sequence[str] = (),
@@ -621,9 +621,7 @@ class Trainer:
                 "alike; start from weights='glorot_uniform' or another random initialiser"
             )
 
-    def _epoch(
-        self, feed: _Feed, limit: int | None, progress: Callable[[int], None]
-    ) -> dict[str, Any]:
+    def _epoch(self, feed: _Feed, limit: int | None, progress: Callable[[int], None]) -> dict[str, Any]:
         order = None if feed.batches is None else self._begin(feed.batches, feed.shuffle)
         kept, self._kept_scale = self._engine.state(), self._lr_scale
         steps_before, epochs_before = self.updates, self.epochs_done

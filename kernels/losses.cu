@@ -82,17 +82,22 @@ __global__ void mean_cost(const double* costs, double* loss, int rows, double pa
     }
 }
 
+// Within bounds; NaN stays.
+__device__ __forceinline__ double bounded(double cost, double least, double most) {
+    return cost < least ? least : cost > most ? most : cost;
+}
+
 // Costs that are a sum over the numbers of a row; `delta` may be null.
 template <typename T, typename C>
 __global__ void row_costs(const T* a, const T* t, const T* w, const double* loss, double* costs, T* delta,
-                          int rows, int columns, double parts) {
+                          int rows, int columns, double parts, double least, double most) {
     for (int r = blockIdx.x; r < rows; r += gridDim.x) {
         const long long start = static_cast<long long>(r) * columns;
         const Share row = share_of(w, loss, r, rows);
         double mine = 0.0;
         for (int j = threadIdx.x; j < columns; j += blockDim.x) {
             const double value = a[start + j], target = t[start + j];
-            mine += C::value(value, target);
+            mine += bounded(C::value(value, target), least, most);
             if (delta) delta[start + j] = C::slope(value, target) * (row.share / parts);
         }
         const double total = block_sum(mine);
@@ -103,7 +108,8 @@ __global__ void row_costs(const T* a, const T* t, const T* w, const double* loss
 // (max z − z[label]) + log(1 + Σ of the other exponentials), δ = softmax(z) − onehot.
 template <typename T>
 __global__ void softmax_cross_entropy(const T* z, const long long* labels, const T* w, const double* loss,
-                                      double* costs, T* delta, int rows, int columns) {
+                                      double* costs, T* delta, int rows, int columns, double least,
+                                      double most) {
     for (int r = blockIdx.x; r < rows; r += gridDim.x) {
         const T* row = z + static_cast<long long>(r) * columns;
         const Share part = share_of(w, loss, r, rows);
@@ -111,7 +117,7 @@ __global__ void softmax_cross_entropy(const T* z, const long long* labels, const
         const bool known = 0 <= labels[r] && labels[r] < columns;
         const int label = known ? labels[r] : 0;
         if (threadIdx.x == 0) {
-            const double cost = (found.largest - row[label]) + log1p(found.rest);
+            const double cost = bounded((found.largest - row[label]) + log1p(found.rest), least, most);
             costs[r] = known ? cost * part.weight : nan("");
         }
         if (!delta) continue;

@@ -143,3 +143,26 @@ def test_norms_of_numbers_at_their_limits(backend, grad, most):
     hyper = np.zeros(len(HYPER))
     hyper[HYPER["clip_norm"]] = most
     agree(backend, "clip_by_norm", {"grad": grad, "hyper": hyper}, "float32", sizes={"P": 3})
+
+
+@pytest.mark.parametrize("cost", ["softmax_cross_entropy", "binary_cross_entropy"])
+def test_a_cost_that_is_clipped_is_that_of_probabilities_within_bounds(backend, cost):
+    z = np.array([[60.0], [-60.0], [0.5]]) * [1.0, -1.0]
+    if cost == "softmax_cross_entropy":
+        given = {"z": z, "labels": np.array([0, 0, 1])}
+        p = np.exp(z - np.logaddexp(z[:, :1], z[:, 1:]))[np.arange(3), given["labels"]][:, None]
+    else:
+        given = {"z": z, "t": np.array([[1.0, 1.0], [1.0, 0.0], [0.0, 1.0]])}
+        p = np.where(given["t"] == 1, 1 / (1 + np.exp(-z)), 1 / (1 + np.exp(z)))
+    found = outcome(backend, cost, given, sizes={"B": 3, "N": 2}, clip=1e-3)
+    whole = outcome(backend, cost, given, sizes={"B": 3, "N": 2})
+    np.testing.assert_allclose(found["loss"][0], -np.log(np.clip(p, 1e-3, 1 - 1e-3)).sum() / 3, rtol=1e-13)
+    assert whole["loss"][0] > found["loss"][0]
+    np.testing.assert_array_equal(found["delta"], whole["delta"])
+
+
+@pytest.mark.parametrize("cost", ["softmax_cross_entropy", "binary_cross_entropy"])
+def test_a_cost_that_is_clipped_is_nan_where_an_output_is(backend, cost):
+    target = {"labels": [0]} if cost == "softmax_cross_entropy" else {"t": [[1.0, 0.0]]}
+    found = outcome(backend, cost, {"z": [[np.nan, 1.0]], **target}, sizes={"B": 1, "N": 2}, clip=1e-3)
+    assert np.isnan(found["loss"][0])

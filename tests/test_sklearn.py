@@ -38,6 +38,7 @@ from gpunn import sklearn as ours
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 DIGITS = load_digits().data[:400] / 16, load_digits().target[:400]
+WIDE = 50 * DIGITS[0], DIGITS[1]
 CANCER = StandardScaler().fit_transform(load_breast_cancer().data[:200]), load_breast_cancer().target[:200]
 TAGS = make_multilabel_classification(120, random_state=0)
 NUMBERS = make_regression(150, 10, n_targets=3, random_state=0)
@@ -81,6 +82,9 @@ RUNS = {
     "several labels": ("Classifier", TAGS, {}),
     "held out": ("Classifier", DIGITS, {"early_stopping": True}),
     "stops by itself": ("Classifier", CANCER, {"tol": 0.05, "max_iter": 100, "n_iter_no_change": 3}),
+    "saturated": ("Classifier", WIDE, {"learning_rate_init": 0.1}),
+    "saturated, two classes": ("Classifier", (WIDE[0], WIDE[1] > 4), {"solver": "sgd"}),
+    "saturated, L-BFGS": ("Classifier", WIDE, {"solver": "lbfgs", "alpha": 0.0, "max_iter": 3}),
     "L-BFGS": ("Classifier", CANCER, {"solver": "lbfgs", "alpha": 0.5}),
     "numbers": ("Regressor", ONE, {"activation": "identity"}),
     "rows of numbers": ("Regressor", NUMBERS, {"alpha": 1.0, "early_stopping": True}),

@@ -25,7 +25,9 @@ class ArrayRunner(Runner):
         self._roots: dict[str, Any] = {}
         parts = [part for op in program.ops for part in (op.parts or (op,))]
         self._gathers = [part for part in parts if part.name == "gather"]
-        self._reads = {(op.ins[1], op.ins[2], program.slots[str(op.outs[0])].shape[0]) for op in self._gathers}
+        self._reads = {
+            (op.ins[1], op.ins[2], program.slots[str(op.outs[0])].shape[0]) for op in self._gathers
+        }
         self._schedules = [part for part in parts if part.name == "schedule"]
         plan = program.plan()
         self._offsets = plan.offsets

@@ -40,7 +40,9 @@ class HostRunner(ArrayRunner):
 
     def bind(self, *, checked: bool = False, **data: Array) -> None:
         """Give the data slots their arrays; a permutation has to stay within the examples."""
-        if checked and all(self._roots.get(name) is data[name] for name in data if name in self.program.slots):
+        if checked and all(
+            self._roots.get(name) is data[name] for name in data if name in self.program.slots
+        ):
             return  # It has them.
         super().bind(checked=checked, **data)
 

@@ -16,6 +16,7 @@ import numpy as np
 from ...activations import OWN
 from ...errors import ProgramError, unknown_name
 from ...fusion import Pattern
+from ...ops import cost_bounds
 from ...philox import threshold
 from ...program import Program
 from ...slots import Op
@@ -431,6 +432,8 @@ def loss(low: Lowering, op: Op) -> list[Step]:
         arguments.append(np.float64(parts))
     else:
         made, parts = kernel(op.name, real), 1.0
+    if op.name != "softmax_cross_entropy_targets":
+        arguments += map(np.float64, cost_bounds(op.attrs))
     found: list[Step] = []
     if weights:
         found.append(low.one_block(kernel("mass_of", real), int(rows), (weights, total, rows)))

@@ -338,7 +338,15 @@ def huber(a: Any, t: Any, w: Any, loss: Any, delta: Any, start: int, stop: int) 
     loss[1] = mass
 
 
-def binary_cross_entropy(z: Any, t: Any, w: Any, loss: Any, delta: Any, start: int, stop: int) -> None:
+def bounded(cost: float, least: float, most: float) -> float:
+    """Within bounds; NaN stays."""
+    cost = least if cost < least else cost
+    return most if cost > most else cost
+
+
+def binary_cross_entropy(
+    z: Any, t: Any, w: Any, loss: Any, delta: Any, least: float, most: float, start: int, stop: int
+) -> None:
     """|z| e + log(1 + exp(−|z|)), e = 1 − t for z > 0, else t: terms that cannot cancel."""
     rows, columns = z.shape
     mass = mass_of(w, rows)
@@ -350,7 +358,7 @@ def binary_cross_entropy(z: Any, t: Any, w: Any, loss: Any, delta: Any, start: i
             v, target = np.float64(z[r, j]), np.float64(t[r, j])
             e = 1.0 - target if v > 0.0 else target
             q = math.exp(-abs(v))
-            own += abs(v) * e + math.log1p(q)
+            own += bounded(abs(v) * e + math.log1p(q), least, most)
             if delta is not None:
                 d = q / (q + 1.0) - e
                 delta[r, j] = scale * (-d if v > 0.0 else d)
@@ -379,7 +387,16 @@ def poisson(z: Any, t: Any, w: Any, loss: Any, delta: Any, start: int, stop: int
 
 
 def softmax_cross_entropy(
-    z: Any, labels: Any, w: Any, loss: Any, delta: Any, p: Any, start: int, stop: int
+    z: Any,
+    labels: Any,
+    w: Any,
+    loss: Any,
+    delta: Any,
+    p: Any,
+    least: float,
+    most: float,
+    start: int,
+    stop: int,
 ) -> None:
     """(max z − z[label]) + log(1 + Σ of the other exponentials): terms that cannot cancel."""
     rows = z.shape[0]
@@ -390,7 +407,7 @@ def softmax_cross_entropy(
         known = 0 <= labels[r] < z.shape[1]
         label = labels[r] if known else 0
         own = np.float64(z[r, at]) - np.float64(z[r, label]) + math.log1p(rest)
-        own = own if known else np.float64(math.nan)
+        own = np.float64(bounded(own, least, most)) if known else np.float64(math.nan)
         cost += own * weight_of(w, r)
         if delta is not None:
             scale = weight_of(w, r) / mass if mass != 0.0 else 0.0

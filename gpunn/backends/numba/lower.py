@@ -15,7 +15,7 @@ import numpy as np
 from llvmlite import ir
 
 from ...activations import activation
-from ...ops import OPS, OWN, Rule, rule
+from ...ops import OPS, OWN, Rule, cost_bounds, rule
 from ...philox import threshold
 from ...program import Program
 from ...slots import Op
@@ -304,6 +304,8 @@ ATTRIBUTES: Mapping[str, Callable[[Op], dict[str, Any]]] = {
     "rmsprop": lambda op: {**_terms(op), "forget": True},
     "adagrad": lambda op: {**_terms(op), "forget": False},
     "clip_by_norm": lambda op: {},
+    "binary_cross_entropy": lambda op: dict(zip(("least", "most"), cost_bounds(op.attrs), strict=True)),
+    "softmax_cross_entropy": lambda op: dict(zip(("least", "most"), cost_bounds(op.attrs), strict=True)),
 }
 
 #: Ops that share a body.

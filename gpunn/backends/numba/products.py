@@ -161,9 +161,8 @@ def _combine_tile(
             for place, row in zip(places, sums, strict=True):
                 for step, total in zip(steps, row, strict=True):
                     old = e.load_vector(place, step, mask)
-                    # γ is added up with the product: 1 + γ alone would round γ away.
-                    change = e.fma(scale, e.b.load(total), e.b.fmul(pull, old))
-                    e.store_vector(e.b.fadd(old, change), place, step, mask)
+                    kept = e.fma(pull, old, old)  # 1 + γ by itself would round γ away.
+                    e.store_vector(e.fma(scale, e.b.load(total), kept), place, step, mask)
         with writes:
             for place, row in zip(places, sums, strict=True):
                 for step, total in zip(steps, row, strict=True):

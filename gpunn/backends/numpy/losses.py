@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...ops import cost_bounds
 from .forward import EXPONENTIALS, exponentials, probabilities
 from .table import Array, kernel, places
 
@@ -26,6 +27,13 @@ def _scaled(d: Array, scale: Array | float, delta: Array) -> None:
     """δ = scale d; the product in float64, then one cast, is what NumPy does fastest."""
     np.multiply(d, scale, out=d)
     np.copyto(delta, d, casting="same_kind")
+
+
+def _clipped(costs: Array, clip: float) -> Array:
+    """The costs −log p, as of probabilities from ``clip`` to 1 − ``clip``."""
+    if clip:
+        np.clip(costs, *cost_bounds({"clip": clip}), out=costs)
+    return costs
 
 
 def difference(a: Array, t: Array, d: Array, e: Array) -> None:
@@ -119,6 +127,7 @@ def binary_cross_entropy(
     q: Array,
     s: Array,
     above: Array,
+    clip: float = 0.0,
 ) -> None:
     """Cᵢ = Σⱼ |z| e + log(1 + exp(−|z|)), e = 1 − t for z > 0, else t: terms that cannot cancel."""
     np.copyto(d, z)
@@ -129,6 +138,7 @@ def binary_cross_entropy(
     np.exp(np.negative(d, out=q), out=q)
     np.multiply(d, e, out=d)
     np.add(d, np.log1p(q, out=s), out=d)
+    _clipped(d, clip)
     scale = _mean(np.add.reduce(d, axis=1), w, loss)
     if delta is not None:
         np.divide(q, np.add(q, 1.0, out=s), out=q)
@@ -171,12 +181,13 @@ def softmax_cross_entropy(
     rest: Array,
     at: Array,
     far: Array,
+    clip: float = 0.0,
 ) -> None:
     """Cᵢ = (max zᵢ − zᵢ[labelᵢ]) + log(1 + Σ of the other exponentials): terms that cannot cancel."""
     exponentials(z, p, e, f, m, rest, at, far)
     place = places(len(at)) * z.shape[1] + labels
     rows = np.subtract(m[:, 0], z.reshape(-1)[place], dtype=np.float64)
-    scale = _mean(np.add(rows, np.log1p(rest[:, 0]), out=rows), w, loss)
+    scale = _mean(_clipped(np.add(rows, np.log1p(rest[:, 0]), out=rows), clip), w, loss)
     if delta is not None:
         probabilities(p, rest, at)
         p.reshape(-1)[place] -= 1
