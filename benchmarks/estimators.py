@@ -69,7 +69,7 @@ def scores() -> dict:
             for seed in SEEDS:
                 X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=seed)
                 scaler = StandardScaler().fit(X_train)
-                mlp = cls(random_state=seed, max_iter=500).fit(scaler.transform(X_train), y_train)
+                mlp = cls(random_state=seed, max_iter=2000).fit(scaler.transform(X_train), y_train)
                 score = mlp.score(scaler.transform(X_test), y_test)
                 found.setdefault(name, {}).setdefault(library, []).append(score)
     return found

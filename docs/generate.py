@@ -350,7 +350,7 @@ def scores() -> list[str]:
     about, versions = record["environment"], record["environment"]["versions"]
     return [
         "Test scores (accuracy; R² for diabetes), the mean of five seeds ± its standard error, at the same "
-        "settings (`max_iter=500`, standardised inputs):",
+        "settings (`max_iter=2000`, standardised inputs):",
         table(("data", "scikit-learn", "gpunn"), rows),
         "The time of `fit`, at the same settings and epochs, both called in turn on one thread:",
         table(("data", "epochs", "scikit-learn", "gpunn", "times as fast"), times),
