@@ -592,8 +592,9 @@ class Trainer:
                     f"in the order of the epoch: whole numbers ({count},)"
                 )
             if count and not 0 <= order.min() <= order.max() < count:
-                raise ArgumentError(
-                    f"shuffle gave places from {order.min()} to {order.max()}, expected 0 to {count - 1}"
+                raise ShapeError(
+                    f"shuffle gave numbers from {order.min()} to {order.max()}, expected places of the {count} "
+                    f"examples, 0 to {count - 1}"
                 )
             self._drawn = order.astype(np.int64)
         if self._drawn is None:
