@@ -13,7 +13,7 @@ from .workloads import from_description
 SCHEMA = 1
 FOLDER = Path(__file__).parent / "results"
 
-KINDS = ("workload", "kernels", "scaling", "accuracy", "estimators")
+KINDS = ("workload", "kernels", "scaling", "accuracy", "estimators", "book")
 
 #: What a figure is worth nothing without.
 NEEDED = {

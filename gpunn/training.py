@@ -593,8 +593,8 @@ class Trainer:
                 )
             if count and not 0 <= order.min() <= order.max() < count:
                 raise ShapeError(
-                    f"shuffle gave numbers from {order.min()} to {order.max()}, expected places of the {count} "
-                    f"examples, 0 to {count - 1}"
+                    f"shuffle gave numbers from {order.min()} to {order.max()}, expected places of the "
+                    f"{count} examples, 0 to {count - 1}"
                 )
             self._drawn = order.astype(np.int64)
         if self._drawn is None:

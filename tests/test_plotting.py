@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import subprocess
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from gpunn.history import History
 from gpunn.plotting import MissingMatplotlibError, compare_runs, learning_curves
 
 pytest.importorskip("matplotlib", reason="pictures need Matplotlib: pip install matplotlib")
+
+from matplotlib.text import Text
 
 
 def history(epochs=5, *, accuracy=True, held_out=True, start=1.0, fall=0.8):
@@ -363,3 +366,762 @@ def test_an_epoch_without_a_number_is_not_marked():
     loss, accuracy = learning_curves(given, kept=2).axes
     assert "kept weights: 1, epoch 2" in texts(loss)
     assert texts(accuracy) == ["training", "held-out"]
+
+
+# ------------------------------------------------------------------ what all further pictures share
+
+RAMP = np.linspace(-1.0, 1.0, 12)
+GRADIENTS = {
+    "layers.0.weights": np.full((2, 2), 0.5),
+    "layers.0.bias": np.ones(2),
+    "layers.1.weights": np.full((1, 2), 2.0),
+    "layers.1.bias": np.ones(1),
+}
+
+PICTURES = {
+    "weight_images": lambda **kw: plotting.weight_images(np.arange(12.0).reshape(3, 4) - 5, **kw),
+    "error_surface": lambda **kw: plotting.error_surface(
+        lambda w, b: w * w + b * b, RAMP, RAMP, descent={"η = 0.1": [(1, 1), (0, 0)]}, **kw
+    ),
+    "confusion_matrix": lambda **kw: plotting.confusion_matrix([0, 1, 2, 2], [0, 2, 2, 2], **kw),
+    "misclassified": lambda **kw: plotting.misclassified(np.eye(4), [0, 1, 2, 3], [0, 1, 1, 1], **kw),
+    "activation_curves": lambda **kw: plotting.activation_curves(["relu", "tanh"], **kw),
+    "gradient_magnitudes": lambda **kw: plotting.gradient_magnitudes(GRADIENTS, **kw),
+    "gradient_magnitudes over time": lambda **kw: plotting.gradient_magnitudes([GRADIENTS] * 3, **kw),
+    "fitted_curves": lambda **kw: plotting.fitted_curves(
+        RAMP, RAMP**2, {"line": RAMP, "zero": 0 * RAMP}, difference=True, points=(RAMP, RAMP**2), **kw
+    ),
+}
+
+each_picture = pytest.mark.parametrize("draw", PICTURES.values(), ids=PICTURES.keys())
+
+
+def cut_off(figure):
+    """The words that do not lie wholly inside the figure."""
+    figure.canvas.draw()
+    width, height = figure.get_size_inches() * figure.dpi
+    unseen = beyond_the_ends(figure)
+    found = []
+    for text in figure.findobj(Text):
+        box = text.get_window_extent()
+        outside = box.x0 < -1 or box.y0 < -1 or box.x1 > width + 1 or box.y1 > height + 1
+        if text.get_text() and text.get_visible() and id(text) not in unseen and outside:
+            found.append(text.get_text())
+    return found
+
+
+def beyond_the_ends(figure):
+    """The numbers that an axis has but does not draw."""
+    unseen = set()
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            for tick in [*axis.get_major_ticks(), *axis.get_minor_ticks()]:
+                if not axes.axison or not low <= tick.get_loc() <= high:
+                    unseen |= {id(tick.label1), id(tick.label2)}
+    return unseen
+
+
+def test_every_picture_of_the_package_is_tested_here():
+    drawn = {name.split()[0] for name in PICTURES} | {"learning_curves", "compare_runs"}
+    assert drawn | {"MissingMatplotlibError"} == set(plotting.__all__)
+
+
+@each_picture
+@pytest.mark.parametrize("title", [None, "short", "a network with a very long name - " * 6, "word" * 60])
+def test_nothing_is_cut_off_of_a_picture(draw, title):
+    figure = draw(title=title)
+    assert cut_off(figure) == []
+    assert bool(title) == any(text.get_fontweight() == "bold" for text in figure.texts)
+
+
+@each_picture
+def test_the_title_stands_above_everything_else(draw):
+    figure = draw(
+        title="a title that is so long that it takes more than one line, which needs some room " * 2
+    )
+    (title,) = figure.texts
+    assert title.get_text().count("\n") >= 1
+    top = max(axes.get_tightbbox().y1 for axes in figure.axes)
+    assert title.get_window_extent().y0 >= top
+
+
+@each_picture
+@pytest.mark.parametrize(("suffix", "magic"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
+def test_each_picture_is_written_white(draw, suffix, magic, tmp_path):
+    figure = draw(path=tmp_path / f"picture.{suffix}")
+    assert (tmp_path / f"picture.{suffix}").read_bytes().startswith(magic)
+    assert figure.get_facecolor() == (1.0, 1.0, 1.0, 1.0)
+
+
+@each_picture
+def test_a_picture_says_how_to_get_matplotlib(draw, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(MissingMatplotlibError, match="pip install matplotlib"):
+        draw()
+
+
+def test_no_picture_starts_pyplot():
+    script = (
+        "import sys, gpunn.plotting as p; assert 'matplotlib' not in sys.modules\n"
+        "p.activation_curves('relu'); p.confusion_matrix([0, 1], [1, 1]); p.weight_images([[1, 2, 3, 4]])\n"
+        "p.error_surface(lambda w, b: w + b, [0, 1], [0, 1], descent=[(0, 0)])\n"
+        "p.gradient_magnitudes({'a': [1.0]}); p.fitted_curves([0, 1], [0, 1], {})\n"
+        "print('matplotlib' in sys.modules, 'matplotlib.pyplot' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]
+
+
+def as_given(array, how):
+    array = np.asarray(array)
+    if how == "list":
+        return array.tolist()
+    if how == "not contiguous":
+        wide = np.zeros((*array.shape[:-1], 2 * array.shape[-1]), array.dtype)
+        wide[..., ::2] = array
+        return wide[..., ::2]
+    if how == "read-only":
+        array = array.copy()
+        array.flags.writeable = False
+        return array
+    return array.astype(how)
+
+
+@pytest.mark.parametrize("how", ["list", "float32", "float16", ">f8", "not contiguous", "read-only"])
+def test_numbers_may_come_in_any_form(how):
+    W = as_given([[0.5, -1.0, 0.25, 2.0]] * 2, how)
+    assert np.array_equal(plotting.weight_images(W).axes[0].images[1].get_array(), [[0.5, -1], [0.25, 2]])
+    x = as_given([0.0, 0.5, 1.0], how)
+    assert lines(plotting.fitted_curves(x, x, {"f": x}).axes[0])[1] == [(0, 0), (0.5, 0.5), (1, 1)]
+    assert heights(plotting.gradient_magnitudes({"layers.0.weights": as_given([[3.0, 4.0]], how)})) == [5.0]
+    C = as_given([[1.0, 2.0, 4.0]] * 2, how)
+    assert plotting.error_surface(C, x, as_given([0.0, 1.0], how), descent=as_given([[0.0, 1.0]], how))
+    figure = plotting.misclassified(W, as_given([1.0, 0.0], how), as_given([1.0, 1.0], how))
+    assert texts(figure.axes[0])[0] == "0 taken for 1"
+
+
+def test_what_is_passed_is_left_as_it_is():
+    x, W = np.array([2.0, 0.0, 1.0]), np.array([[1.0, 2.0, 3.0, 4.0]])
+    plotting.fitted_curves(x, x, {"f": x}, points=(x, x), difference=True)
+    plotting.weight_images(W)
+    assert x.tolist() == [2, 0, 1]
+    assert W.tolist() == [[1, 2, 3, 4]]
+
+
+# ------------------------------------------------------------------ weights
+
+
+def test_each_unit_is_an_image_of_its_weights():
+    W = np.arange(12.0).reshape(2, 6)
+    figure = plotting.weight_images(W, shape=(2, 3), names=["a", "b"])
+    axes, bar = figure.axes
+    assert [image.get_array().tolist() for image in axes.images] == W.reshape(2, 2, 3).tolist()
+    assert texts(axes) == ["a", "b"]
+    assert bar.get_ylabel() == "weight"
+
+
+def test_zero_is_white_and_the_signs_have_different_colours():
+    image = plotting.weight_images([[-2.0, 0.0, 1.0, 0.5]]).axes[0].images[0]
+    assert image.get_clim() == (-2, 2)
+    negative, zero, positive = (image.cmap(image.norm(value))[:3] for value in (-1.0, 0.0, 1.0))
+    assert min(zero) > 0.98
+    assert negative[0] > negative[2]
+    assert positive[2] > positive[0]
+
+
+def test_a_few_weights_far_out_do_not_wash_out_the_others():
+    W = np.tile(np.linspace(-1, 1, 400), (10, 1))
+    W[0, 0] = 100.0
+    figure = plotting.weight_images(W)
+    assert figure.axes[0].images[0].get_clim() == pytest.approx((-1, 1), abs=0.01)
+    assert np.ptp(figure.axes[1].get_tightbbox().intervaly) > 0
+
+
+def test_the_images_of_a_network_are_those_of_its_first_weights():
+    layers = [gpunn.Flatten(), gpunn.Dense(3), gpunn.Dense(2)]
+    net = gpunn.Sequential(layers, input_shape=(4, 6), seed=0)
+    images = plotting.weight_images(net).axes[0].images
+    W = np.asarray(net.parameters["layers.1.weights"])
+    assert [image.get_array().shape for image in images] == [(4, 6)] * 3
+    assert np.allclose([np.ravel(image.get_array()) for image in images], W)
+
+
+@pytest.mark.parametrize("units", [1, 2, 7, 30, 100, 101, 500])
+def test_any_number_of_units_is_readable(units):
+    figure = plotting.weight_images(np.ones((units, 4)), names=[f"unit number {i}" for i in range(units)])
+    axes = figure.axes[0]
+    assert len(axes.images) == min(units, 100)
+    assert (f"the first 100 of {units} units" in texts(axes)) == (units > 100)
+    assert max(figure.get_size_inches()) < 14
+    assert cut_off(figure) == []
+    boxes = [text.get_window_extent() for text in axes.texts[: min(units, 30)]]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: plotting.weight_images(np.ones((3, 785))),
+            r"785 numbers, which fill no square: give shape=",
+        ),
+        (
+            lambda: plotting.weight_images(np.ones((3, 6)), shape=(2, 2)),
+            r"shape is \(2, 2\), .* has 6 numbers",
+        ),
+        (lambda: plotting.weight_images(np.ones((3, 6)), shape=6), r"expected two whole numbers"),
+        (
+            lambda: plotting.weight_images(np.ones((3, 4)), names=["a"]),
+            r"1 names, expected 3: one for each unit",
+        ),
+        (lambda: plotting.weight_images(np.ones((3, 4)), names="abc"), r"expected a list of names"),
+        (lambda: plotting.weight_images(np.ones((3, 4)), names=3), r"expected a list of names"),
+        (lambda: plotting.weight_images(np.ones((0, 4))), r"weights is empty"),
+        (lambda: plotting.weight_images([[1, np.nan, 0, 0]]), r"weights\[0, 1\] is nan"),
+        (
+            lambda: plotting.weight_images(np.ones((1, 2, 2, 2))),
+            r"shape \(1, 2, 2, 2\), expected \(units, inputs\)",
+        ),
+        (lambda: plotting.weight_images([["a"]]), r"expected numbers"),
+        (
+            lambda: plotting.weight_images(gpunn.Sequential([gpunn.Flatten()], input_shape=(2, 2))),
+            r"no layer with weights",
+        ),
+    ],
+)
+def test_weights_that_are_no_images_are_an_error(call, message):
+    with pytest.raises(gpunn.ArgumentError, match=message):
+        call()
+
+
+# ------------------------------------------------------------------ classes
+
+
+def test_the_cells_are_counts_of_truth_by_prediction():
+    figure = plotting.confusion_matrix([0, 0, 0, 1, 1, 2], [0, 0, 1, 1, 2, 2], names=["a", "b", "c"])
+    axes = figure.axes[0]
+    cells = {text.get_position(): text.get_text() for text in axes.texts if text.get_text().isdecimal()}
+    assert cells == {(0, 0): "2", (1, 0): "1", (1, 1): "1", (2, 1): "1", (2, 2): "1"}
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "c"]
+    assert {"66.7 %", "50.0 %", "100.0 %", "4 of 6 right: 66.67 %"} < set(texts(axes))
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
+
+
+def test_the_confusion_matrix_is_that_of_the_metric():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(200, 3)), rng.integers(0, 4, 200)
+    net = gpunn.Sequential([gpunn.Dense(4)], input_shape=3, seed=1)
+    counts = net.evaluate(X, y, loss="cross_entropy", metrics=("confusion",))["confusion"]
+    axes = plotting.confusion_matrix(y, net.predict(X)).axes[0]
+    cells = {text.get_position(): text.get_text() for text in axes.texts if text.get_text().isdecimal()}
+    assert cells == {(j, i): str(n) for (i, j), n in np.ndenumerate(np.asarray(counts, int)) if n}
+
+
+def test_what_is_right_is_blue_and_what_is_wrong_vermilion():
+    shades = plotting.confusion_matrix([0, 0, 1], [0, 1, 1]).axes[0].images[0].get_array()
+    assert shades[0, 0, 2] > shades[0, 0, 0]
+    assert shades[0, 1, 0] > shades[0, 1, 2]
+    assert shades[1, 0].tolist() == [1, 1, 1, 1]
+
+
+def test_a_class_without_examples_has_no_share():
+    axes = plotting.confusion_matrix([0, 0], [0, 1], names=["a", "b", "c"]).axes[0]
+    assert [text for text in texts(axes) if text.endswith("%")] == ["50.0 %", "1 of 2 right: 50.00 %"]
+
+
+@pytest.mark.parametrize("classes", [1, 2, 3, 10, 50])
+@pytest.mark.parametrize("length", [1, 14, 60])
+def test_any_number_of_classes_with_names_of_any_length_fits(classes, length):
+    y = np.arange(20 * classes) % classes
+    figure = plotting.confusion_matrix(y, np.roll(y, 3), names=["n" * length] * classes)
+    assert cut_off(figure) == []
+    assert max(figure.get_size_inches()) < 14
+    labels = figure.axes[0].get_xticklabels()[:8]
+    boxes = [label.get_window_extent() for label in labels]
+    assert not any(a.x1 > b.x0 + 1 for a, b in pairwise(boxes))
+
+
+def test_counts_stay_inside_their_cells():
+    y = np.repeat(np.arange(12), 4321)
+    axes = plotting.confusion_matrix(y, y).axes[0]
+    axes.figure.canvas.draw()
+    cell = axes.get_window_extent().width / 12
+    assert all(t.get_window_extent().width <= cell for t in axes.texts if t.get_text().isdecimal())
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: plotting.confusion_matrix([0, 1], [0]), r"y has 2 labels, predicted 1"),
+        (lambda: plotting.confusion_matrix([], []), r"y is empty"),
+        (lambda: plotting.confusion_matrix([0, -1], [0, 0]), r"y\[1\] is -1, expected a label"),
+        (lambda: plotting.confusion_matrix([0, 1], [0, 0.5]), r"predicted\[1\] is 0.5, expected a label"),
+        (lambda: plotting.confusion_matrix([0, np.nan], [0, 0]), r"y\[1\] is nan, expected a label"),
+        (lambda: plotting.confusion_matrix([0, np.inf], [0, 0]), r"y\[1\] is inf, expected a label"),
+        (lambda: plotting.confusion_matrix([0, 1], [[0, np.nan], [1, 0]]), r"predicted\[0, 1\] is nan"),
+        (lambda: plotting.confusion_matrix(np.zeros((2, 2, 2)), [0, 0]), r"expected labels \(n,\)"),
+        (lambda: plotting.confusion_matrix(["a", "b"], [0, 1]), r"OneHot"),
+        (
+            lambda: plotting.confusion_matrix([0, 2], [0, 1], names=["a", "b"]),
+            r"names has 2 names, but y has the label 2",
+        ),
+        (
+            lambda: plotting.confusion_matrix([0, 1], [0, 3], names=["a", "b"]),
+            r"names has 2 names, but predicted has the label 3",
+        ),
+        (lambda: plotting.confusion_matrix([0, 10**9], [0, 1]), r"1,000,000,001 classes, and at most 100"),
+    ],
+)
+def test_labels_that_make_no_matrix_are_an_error(call, message):
+    with pytest.raises(gpunn.ArgumentError, match=message):
+        call()
+
+
+def test_the_first_examples_that_are_wrong_are_shown_with_what_they_were_taken_for():
+    X = np.arange(24.0).reshape(4, 6)
+    figure = plotting.misclassified(X, [1, 2, 3, 4], [1, 7, 8, 9], shape=(2, 3), count=2)
+    axes = figure.axes[0]
+    assert [image.get_array().tolist() for image in axes.images] == X[1:3].reshape(2, 2, 3).tolist()
+    assert texts(axes) == [
+        "2 taken for 7",
+        "3 taken for 8",
+        "3 of 4 are misclassified, the first 2 are shown",
+    ]
+
+
+def test_where_nothing_is_wrong_the_picture_says_so():
+    figure = plotting.misclassified(np.zeros((3, 4)), [0, 1, 1], [0, 1, 1], title="all right")
+    assert texts(figure.axes[0]) == ["0 of 3 are misclassified"]
+    assert cut_off(figure) == []
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (1, 5, 7)])
+def test_examples_keep_the_shape_that_they_have(shape):
+    figure = plotting.misclassified(np.ones((2, *shape)), [0, 1], [1, 0])
+    assert [image.get_array().shape for image in figure.axes[0].images] == [(5, 7)] * 2
+
+
+def test_only_what_is_shown_has_to_be_finite():
+    X = np.array([[np.nan] * 4, [1.0, 2.0, 3.0, 4.0]])
+    assert len(plotting.misclassified(X, [0, 1], [0, 0]).axes[0].images) == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: plotting.misclassified(np.ones((3, 4)), [0, 1], [0, 1]), r"X has 3 examples, y 2 labels"),
+        (lambda: plotting.misclassified(np.ones((2, 5)), [0, 1], [1, 1]), r"fill no square"),
+        (lambda: plotting.misclassified(np.ones(2), [0, 1], [1, 1]), r"expected \(n, pixels\)"),
+        (lambda: plotting.misclassified(np.ones((2, 4)), [0, 1], [1, 1], count=0), r"count is 0"),
+        (lambda: plotting.misclassified([[np.nan] * 4] * 2, [0, 1], [1, 1]), r"is nan, and only finite"),
+        (lambda: plotting.misclassified(np.ones((0, 4)), [], []), r"is empty"),
+    ],
+)
+def test_examples_that_cannot_be_shown_are_an_error(call, message):
+    with pytest.raises(gpunn.ArgumentError, match=message):
+        call()
+
+
+# ------------------------------------------------------------------ functions
+
+
+def test_every_activation_is_drawn_by_its_own_definition():
+    from gpunn.activations import ACTIVATIONS
+
+    figure = plotting.activation_curves()
+    assert [texts(axes)[0] for axes in figure.axes] == list(ACTIVATIONS)
+    assert cut_off(figure) == []
+    for axes, row in zip(figure.axes, ACTIVATIONS.values(), strict=True):
+        sigma, slope = lines(axes)
+        assert sigma == [(z, row.sigma(z)) for z, _ in sigma]
+        assert (sigma[0][0], sigma[-1][0]) == (-4, 4)
+        apart = [(z, value) for z, value in slope if not any(abs(z - kink) < 0.01 for kink in row.kinks)]
+        h = 1e-5
+        differences = [(row.sigma(z + h) - row.sigma(z - h)) / (2 * h) for z, _ in apart]
+        assert [value for _, value in apart] == pytest.approx(differences, abs=1e-5)
+
+
+def test_the_derivative_has_a_gap_at_a_kink():
+    slope = lines(plotting.activation_curves("hard_sigmoid").axes[0])[1]
+    assert [z for z, value in slope if np.isnan(value)] == [-3, 3]
+    finite = {round(value, 6) for _, value in slope if not np.isnan(value)}
+    assert finite == {0.0, round(1 / 6, 6)}
+
+
+def test_a_registered_activation_is_drawn_too():
+    from gpunn.activations import ACTIVATIONS
+
+    gpunn.register_activation("cube", lambda z: z**3, lambda z: 3 * z * z, formula="a = z³, σ′ = 3z²")
+    try:
+        axes = plotting.activation_curves(low=-1, high=1).axes[-1]
+        assert texts(axes)[:2] == ["cube", "a = z³"]
+        assert lines(axes)[1][0] == (-1, 3)
+    finally:
+        del ACTIVATIONS["cube"]
+
+
+def test_an_activation_that_raises_far_out_is_an_error_that_says_where():
+    import math
+
+    from gpunn.activations import ACTIVATIONS
+
+    with pytest.warns(gpunn.GpunnWarning, match="raises"):
+        gpunn.register_activation("bare_exp", math.exp, math.exp)
+    try:
+        with pytest.raises(gpunn.ArgumentError, match=r"'bare_exp': σ\(999.0\) raises OverflowError"):
+            plotting.activation_curves("bare_exp", low=999, high=1000)
+    finally:
+        del ACTIVATIONS["bare_exp"]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: plotting.activation_curves("sigmod"),
+            r"unknown activation 'sigmod': did you mean 'sigmoid'",
+        ),
+        (lambda: plotting.activation_curves(["relu", "swish"]), r"did you mean 'silu'"),
+        (lambda: plotting.activation_curves(["softmax"]), r"softmax is a function of all z of a layer"),
+        (lambda: plotting.activation_curves([]), r"names is empty"),
+        (
+            lambda: plotting.activation_curves("relu", low=1, high=1),
+            r"expected finite numbers with low < high",
+        ),
+        (lambda: plotting.activation_curves("relu", high=np.inf), r"high is inf"),
+        (lambda: plotting.activation_curves("relu", low="a"), r"low is 'a'"),
+    ],
+)
+def test_activations_that_cannot_be_drawn_are_an_error(call, message):
+    with pytest.raises(gpunn.ArgumentError, match=message):
+        call()
+
+
+def test_curves_go_from_left_to_right_and_differences_are_of_the_fit():
+    x = np.array([[2.0], [0.0], [1.0]])
+    y, fit = x**2, 2 * x
+    figure = plotting.fitted_curves(
+        x, y, {"line": fit}, difference=True, names=("r (Å)", "energy (eV)"), points=([0.5], [0.25])
+    )
+    above, below = figure.axes
+    assert lines(above) == [[(0, 0), (1, 1), (2, 4)], [(0.5, 0.25)], [(0, 0), (1, 2), (2, 4)]]
+    assert lines(below)[1] == [(0, 0), (1, 1), (2, 0)]
+    assert sorted(texts(above)) == ["energy (eV)", "line"]
+    assert (below.get_xlabel(), below.get_ylabel()) == ("r (Å)", "fit − energy (eV)")
+    assert above.get_xlim() == below.get_xlim()
+
+
+def test_a_target_that_is_known_by_points_alone_needs_no_curve():
+    axes = plotting.fitted_curves([0, 1], None, {}, points=([0, 1], [2, 3])).axes[0]
+    assert lines(axes) == [[(0, 2), (1, 3)]]
+
+
+@pytest.mark.parametrize("count", [1, 7, 15])
+def test_fits_have_colours_and_names_of_their_own(count):
+    fits = {f"a fit with a long name, number {i}": RAMP * 0.01 * i for i in range(count)}
+    figure = plotting.fitted_curves(RAMP, RAMP**2, fits)
+    assert len({line.get_color() for line in figure.axes[0].get_lines()}) == count + 1
+    assert cut_off(figure) == []
+    boxes = sorted((t.get_window_extent() for t in figure.axes[0].texts), key=lambda box: box.y0)
+    assert all(low.y1 <= high.y0 + 2 for low, high in pairwise(boxes))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: plotting.fitted_curves([0, 1], [0, 1, 2], {}), r"y has 3 numbers, x has 2"),
+        (lambda: plotting.fitted_curves([0, 1], None, {"f": [1]}), r"fits\['f'\] has 1 numbers, x has 2"),
+        (
+            lambda: plotting.fitted_curves(np.ones((4, 2)), None, {}),
+            r"x has shape \(4, 2\), expected one number",
+        ),
+        (lambda: plotting.fitted_curves([0, np.inf], [0, 1], {}), r"x\[1\] is inf"),
+        (lambda: plotting.fitted_curves([], [], {}), r"x is empty"),
+        (lambda: plotting.fitted_curves([0, 1], None, {}), r"neither y nor fits nor points"),
+        (lambda: plotting.fitted_curves([0, 1], None, {"f": [0, 1]}, difference=True), r"y is None: give y"),
+        (lambda: plotting.fitted_curves([0, 1], [0, 1], {}, difference=True), r"there are no fits"),
+        (lambda: plotting.fitted_curves([0, 1], [0, 1], [[0, 1]]), r"fits is a list, expected \{'name'"),
+        (lambda: plotting.fitted_curves([0, 1], [0, 1], {}, names="xy"), r"expected two names"),
+        (lambda: plotting.fitted_curves([0, 1], [0, 1], {}, names=3), r"expected two names"),
+        (
+            lambda: plotting.fitted_curves([0, 1], [0, 1], {}, points=[0, 1, 2]),
+            r"points is a list, expected a pair",
+        ),
+        (
+            lambda: plotting.fitted_curves([0, 1], [0, 1], {}, points=np.ones((5, 2))),
+            r"shape \(5, 2\), expected a",
+        ),
+        (
+            lambda: plotting.fitted_curves([0, 1], [0, 1], {}, points=([0, 1], [1])),
+            r"points\[1\] has 1 numbers",
+        ),
+        (
+            lambda: plotting.fitted_curves([0, 1], None, {str(i): [0, 1] for i in range(16)}),
+            r"16 fits, and at most 15",
+        ),
+    ],
+)
+def test_fits_that_cannot_be_drawn_are_an_error(call, message):
+    with pytest.raises(gpunn.ArgumentError, match=message):
+        call()
+
+
+# ------------------------------------------------------------------ surfaces
+
+
+def shown_cost(figure):
+    return figure.axes[1].get_ylabel()
+
+
+def bowl(w, b):
+    return w * w + b * b
+
+
+def filled_at(figure, w, b):
+    """The colour at a point of the panel, 0..1."""
+    axes = figure.axes[0]
+    figure.canvas.draw()
+    pixels = np.asarray(figure.canvas.buffer_rgba())
+    x, y = axes.transData.transform((w, b))
+    return pixels[pixels.shape[0] - 1 - round(y), round(x), :3] / 255
+
+
+def test_a_function_and_its_values_make_the_same_surface():
+    w, b = np.linspace(-2, 1, 9), np.linspace(0, 3, 7)
+    values = bowl(*np.meshgrid(w, b))
+    pictures = [plotting.error_surface(cost, w, b) for cost in (bowl, values)]
+    for figure in pictures:
+        figure.canvas.draw()
+    first, second = (np.asarray(figure.canvas.buffer_rgba()) for figure in pictures)
+    assert np.array_equal(first, second)
+
+
+def test_the_cost_is_laid_out_with_w_to_the_right_and_b_upwards():
+    figure = plotting.error_surface(lambda w, b: w + 10 * b, np.linspace(0, 1, 20), np.linspace(0, 1, 20))
+    darkness = [1 - filled_at(figure, w, b).mean() for w, b in ((0.05, 0.1), (0.95, 0.1), (0.05, 0.9))]
+    assert darkness[0] < darkness[2]
+    assert darkness[1] < darkness[2]
+    assert (figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()) == ("w", "b")
+
+
+@pytest.mark.parametrize(
+    ("cost", "label"),
+    [
+        (lambda w, b: 100 * w * w + 0.1 * b * b, "cost C (logarithmic)"),
+        (lambda w, b: 10 ** (4 * w), "cost C (logarithmic)"),
+        (lambda w, b: 100 + w, "cost C"),
+        (lambda w, b: w * w - b * b, "cost C"),
+        (lambda w, b: 3, "cost C"),
+        (lambda w, b: 0.0, "cost C"),
+    ],
+    ids=["a valley", "decades", "a small change", "a saddle", "constant", "zero"],
+)
+def test_a_cost_that_spans_decades_has_logarithmic_levels(cost, label):
+    figure = plotting.error_surface(cost, RAMP, RAMP)
+    assert shown_cost(figure) == label
+    assert cut_off(figure) == []
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-12, 1.0, 1e12, 1e305])
+@pytest.mark.parametrize("decades", [0.1, 2.5, 9, 250])
+def test_a_surface_of_any_size_has_numbers_beside_it(scale, decades):
+    sign = -1 if scale > 1 else 1
+    figure = plotting.error_surface(lambda w, b: scale * 10 ** (sign * decades * (w + 1) / 2), RAMP, RAMP)
+    assert 2 <= len(numbers(figure.axes[1])) <= 20
+    assert cut_off(figure) == []
+
+
+def test_the_levels_hold_every_value():
+    from gpunn.plotting.surface import _levels
+
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        values = 10.0 ** rng.uniform(-20, 20) * rng.uniform(0, 1, (5, 5)) ** rng.choice([1, 4, 40])
+        levels, logarithmic = _levels(values)
+        assert (np.diff(levels) > 0).all()
+        assert levels[-1] >= values.max()
+        assert levels[0] <= (np.quantile(values[values > 0], 0.01) if logarithmic else values.min())
+        assert len(levels) <= 22
+
+
+def test_a_descent_is_drawn_with_its_beginning_and_its_end():
+    steps = [(0.9, 0.8), (0.4, 0.5), (0.1, 0.0)]
+    axes = plotting.error_surface(bowl, RAMP, RAMP, descent=steps).axes[0]
+    assert lines(axes) == [steps, steps[:1], steps[-1:]]
+    assert axes.get_legend() is None
+
+
+def test_several_descents_are_named():
+    ways = {f"η = {n}, of a long name": [(0.1 * n, 0.2), (0, 0)] for n in range(8)}
+    figure = plotting.error_surface(bowl, RAMP, RAMP, descent=ways, labels=("w₁", "w₂"), title="a title")
+    axes = figure.axes[0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == list(ways)
+    assert cut_off(figure) == []
+    assert axes.get_xlabel() == "w₁"
+    assert axes.get_legend().get_window_extent().y0 >= axes.get_window_extent().y1
+
+
+def test_a_descent_that_diverges_is_drawn_until_it_is_far_away():
+    steps = [(0.5, 0.5), (-50.0, 0.5), (5e3, 0.5), (-1e300, 0.5), (np.inf, np.nan)]
+    figure = plotting.error_surface(bowl, RAMP, RAMP, descent=steps)
+    way = lines(figure.axes[0])[0]
+    assert way[0] == (0.5, 0.5)
+    assert len(way) == 2
+    assert -25 < way[1][0] < -15
+    assert way[1][1] == 0.5
+    assert figure.axes[0].get_xlim() == (-1, 1)
+    assert cut_off(figure) == []
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: plotting.error_surface(np.ones((3, 2)), [0, 1, 2], [0, 1]),
+            r"shape \(3, 2\).*\(2, 3\): transpose it",
+        ),
+        (
+            lambda: plotting.error_surface(np.ones((3, 3)), [0, 1, 2], [0, 1]),
+            r"expected \(len\(b\), len\(w\)\)",
+        ),
+        (
+            lambda: plotting.error_surface(bowl, [0, 0], [0, 1]),
+            r"w\[0\] is 0 and w\[1\] is 0: expected .*rise",
+        ),
+        (lambda: plotting.error_surface(bowl, [0, 1], [2, 1]), r"b\[0\] is 2 and b\[1\] is 1"),
+        (lambda: plotting.error_surface(bowl, [0], [0, 1]), r"w has shape \(1,\), expected two or more"),
+        (lambda: plotting.error_surface(bowl, np.ones((2, 2)), [0, 1]), r"w has shape \(2, 2\)"),
+        (lambda: plotting.error_surface(lambda w, b: np.nan, [0, 1], [0, 1]), r"cost\[0, 0\] is nan"),
+        (
+            lambda: plotting.error_surface(lambda w, b: [w, b], [0, 1], [0, 1]),
+            r"cost\(0, 0\) is .*expected one",
+        ),
+        (lambda: plotting.error_surface(lambda w, b: "a", [0, 1], [0, 1]), r"expected one number"),
+        (lambda: plotting.error_surface(bowl, [0, 1], [0, 1], descent=[0, 1]), r"descent has shape \(2,\)"),
+        (
+            lambda: plotting.error_surface(bowl, [0, 1], [0, 1], descent=np.ones((2, 3))),
+            r"expected points \(w, b\)",
+        ),
+        (
+            lambda: plotting.error_surface(bowl, [0, 1], [0, 1], descent={"a": [[1, 2, 3]]}),
+            r"descent\['a'\] has",
+        ),
+        (
+            lambda: plotting.error_surface(bowl, [0, 1], [0, 1], descent=[[np.nan, 0]]),
+            r"no point that is finite",
+        ),
+        (
+            lambda: plotting.error_surface(bowl, [0, 1], [0, 1], labels="wb"),
+            r"labels is 'wb', expected two names",
+        ),
+    ],
+)
+def test_a_surface_that_cannot_be_drawn_is_an_error(call, message):
+    with pytest.raises(gpunn.ArgumentError, match=message):
+        call()
+
+
+# ------------------------------------------------------------------ gradients
+
+
+def heights(figure):
+    return [bar.get_height() for bar in figure.axes[0].patches]
+
+
+def test_a_bar_is_the_norm_of_the_gradient_of_a_layers_weights():
+    layers = [gpunn.Dense(5, activation="sigmoid"), gpunn.Dropout(0.5), gpunn.Dense(2)]
+    net = gpunn.Sequential(layers, input_shape=3, seed=0)
+    gradients = net.gradients(np.eye(3), [0, 1, 0], loss="cross_entropy")
+    figure = plotting.gradient_magnitudes(gradients)
+    norms = [np.linalg.norm(gradients[f"layers.{i}.weights"]) for i in (0, 2)]
+    assert heights(figure) == pytest.approx(norms)
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["layers.0", "layers.2"]
+    assert axes.get_ylabel() == "‖∂C/∂W‖"
+
+
+@pytest.mark.parametrize(
+    ("given", "label", "count"),
+    [
+        ({"layers.0.bias": [1.0], "layers.1.bias": [2.0]}, "‖∂C/∂b‖", 2),
+        ({"layers.0": [[1.0]], "layers.1": [[2.0]], "layers.2": [[2.0]]}, "‖δ‖", 3),
+        (
+            {"layers.0.weights": [1.0], "layers.0.bias": [1.0], "layers.1.gain": [1.0]},
+            "norm of the gradient",
+            2,
+        ),
+    ],
+    ids=["biases", "errors", "other parameters"],
+)
+def test_the_axis_says_what_is_measured(given, label, count):
+    figure = plotting.gradient_magnitudes(given)
+    assert figure.axes[0].get_ylabel() == label
+    assert len(heights(figure)) == count
+
+
+def test_gradients_over_time_are_a_line_a_layer():
+    taken = [{"layers.0.weights": [3.0 * t, 4.0 * t], "layers.1.weights": [2.0]} for t in range(1, 4)]
+    axes = plotting.gradient_magnitudes(iter(taken)).axes[0]
+    assert lines(axes) == [[(0, 5), (1, 10), (2, 15)], [(0, 2), (1, 2), (2, 2)]]
+    assert sorted(texts(axes)) == ["layers.0", "layers.1"]
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize(("ratio", "scale"), [(5.0, "linear"), (0.01, "log"), (0.0, "linear")])
+def test_norms_that_differ_by_decades_have_a_logarithmic_axis(ratio, scale, several):
+    given = {"a": [1.0], "b": [ratio]}
+    axes = plotting.gradient_magnitudes([given, given] if several else given).axes[0]
+    assert axes.get_yscale() == scale
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("size", [1e-300, 1e-20, 1.0, 1e200])
+def test_gradients_of_any_size_can_be_drawn(size, several):
+    given = {f"layers.{i}.weights": np.full(4, size * 10.0**-i) for i in range(9)}
+    figure = plotting.gradient_magnitudes([given, given] if several else given)
+    assert cut_off(figure) == []
+    assert len(numbers(figure.axes[0])) >= 2
+    if not several:
+        assert heights(figure) == pytest.approx([2 * size * 10.0**-i for i in range(9)])
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_gradients_that_are_zero_can_be_drawn(several):
+    zero, mixed = {"a": [0.0], "b": [0.0]}, {"a": [0.0], "b": [1e3]}
+    for some in (zero, mixed | {"c": [1.0]}):
+        assert cut_off(plotting.gradient_magnitudes([some, some] if several else some)) == []
+
+
+@pytest.mark.parametrize("layers", [1, 6, 15, 60])
+def test_names_of_layers_do_not_run_into_each_other(layers):
+    figure = plotting.gradient_magnitudes({f"layers.{i}.weights": [1.5 + i] for i in range(layers)})
+    assert cut_off(figure) == []
+    boxes = [label.get_window_extent() for label in figure.axes[0].get_xticklabels()]
+    assert all(a.x1 <= b.x0 + 1 for a, b in pairwise(boxes))
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert all(a.x1 <= b.x0 + 1 for a, b in pairwise(boxes))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, r"gradients is empty"),
+        ([], r"gradients is empty"),
+        ([{}], r"gradients is empty"),
+        ({"a": [np.nan]}, r"gradients\['a'\]\[0\] is nan"),
+        ([{"a": [1.0]}, {"a": [np.inf]}], r"gradients\[1\]\['a'\]\[0\] is inf"),
+        (
+            [{"a": [1.0]}, {"b": [1.0]}],
+            r"gradients\[1\] has the keys \['b'\], but gradients\[0\] has \['a'\]",
+        ),
+        ({"a": 1.0}, r"gradients\['a'\] is one number"),
+        (3, r"expected what net.gradients"),
+        ([[1.0]], r"holds a list, expected what net.gradients"),
+        ({f"layers.{i}": [1.0] for i in range(61)}, r"61 layers, and at most 60 bars"),
+        ([{f"layers.{i}": [1.0] for i in range(16)}], r"16 layers, and at most 15 lines"),
+    ],
+)
+def test_gradients_that_cannot_be_drawn_are_an_error(given, message):
+    with pytest.raises(gpunn.ArgumentError, match=message):
+        plotting.gradient_magnitudes(given)

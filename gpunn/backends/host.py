@@ -70,3 +70,9 @@ class HostBackend(Backend):
     def download(self, array: Array) -> Array:
         """A copy."""
         return np.array(array)
+
+    def all_finite(self, array: Array) -> bool:
+        """Whether no element is NaN or infinite; where the sum of squares is finite, all are."""
+        flat = array.reshape(-1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return bool(np.isfinite(flat @ flat)) or bool(np.isfinite(flat).all())

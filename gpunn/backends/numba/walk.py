@@ -213,6 +213,7 @@ class Team:
         self.walkers = walkers
         self._state = np.zeros(24, np.int64)  # The two counters and the start, a cache line each.
         self._threads = np.zeros(walkers, np.int64)
+        self._handles = int(self._threads.ctypes.data)
         self._create, self._join, self._rest = 0, 0, 0
         if walkers > 1:
             self._create, self._join = _system("pthread_create"), _system("pthread_join")
@@ -237,8 +238,7 @@ class Team:
         """Every walker goes through its list so many times; other threads of Python run meanwhile."""
         march.rows[:, 3] = steps
         self._state[:] = 0  # A process that was forked while others walked has their counts.
-        given = (march.rows.ctypes.data, self.walkers, self._create, self._join, self._threads.ctypes.data)
-        came = self._team(*given)
+        came = self._team(march.address, self.walkers, self._create, self._join, self._handles)
         if came < self.walkers:
             raise DeviceError(
                 f"the system gave {came} of {self.walkers} threads and nothing was run: allow fewer with "
@@ -250,6 +250,6 @@ class March:
     """Lists of calls as the walkers read them."""
 
     def __init__(self, lists: list[list[Call]], rows: NDArray[np.int64]) -> None:
-        self.lists, self.rows = lists, rows
+        self.lists, self.rows, self.address = lists, rows, int(rows.ctypes.data)
         self.addresses = [np.array([call.address for call in calls], np.int64) for calls in lists]
         self.blocks = [np.array([call.block.ctypes.data for call in calls], np.int64) for calls in lists]

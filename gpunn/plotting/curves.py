@@ -1,56 +1,37 @@
-"""Pictures of training: the learning curves of one run, and several runs over each other.
-
-Matplotlib (``pip install matplotlib``) is imported when a picture is drawn, not before, and pyplot's
-global state is left alone: each function returns a :class:`matplotlib.figure.Figure` of its own, white,
-made for print, and writes it to ``path`` where one is given.
-"""
+"""Learning curves: the loss, the accuracy and the metrics of one run, and several runs over each other."""
 
 from __future__ import annotations
 
-import io
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .errors import ArgumentError, DataError, GpunnError, unknown_name
-from .files import write_atomically
-from .history import History
-from .metrics import METRICS
+from ..errors import ArgumentError, DataError
+from ..history import History
+from ..metrics import METRICS
+from .figure import COLOURS, DARK, DPI, TEXT, empty_figure, logarithmic, name_at_the_ends, styled, written
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["MissingMatplotlibError", "compare_runs", "learning_curves"]
+__all__ = ["compare_runs", "learning_curves"]
 
 #: Inches: a panel's width and height, and the least room on its left, on its right (where the curves are
 #: named), above (where its best epoch is told) and below; and the room for a title. Longer names get more.
 WIDTH, HEIGHT = 2.75, 2.25
 LEFT, RIGHT, ABOVE, BELOW, TITLE = 0.62, 0.85, 0.3, 0.5, 0.28
-DPI = 150
 
 #: How many panels stand beside each other.
 ACROSS = 3
 
-#: Blue and vermilion of Okabe and Ito, told apart with any colour vision and in grey print; then the others.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-DARK, LIGHT = "#404040", "#e4e4e4"
-TEXT = 8.5
-
-#: A loss that falls by more than this factor is drawn on a logarithmic axis; up to so many decades with
-#: numbers between the powers of ten; and how many numbers there are at most beyond that.
+#: A loss that falls by more than this factor is drawn on a logarithmic axis.
 LOGARITHMIC_FROM = 10.0
-FINE, COARSE = 2.5, 8
 
 #: R² from here down is left out of its panel, where some of it is above 0.
 LEAST_R2 = -1.0
-
-
-class MissingMatplotlibError(GpunnError, ImportError):
-    """Matplotlib cannot be imported, so there is no picture."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +117,7 @@ def learning_curves(
             if _have([history], entry)
         ]
         panels.append(_Panel(key, "", curves, _marked(history, key, curves, kept)))
-    return _written(_figure(panels, title), path)
+    return written(_figure(panels, title), path)
 
 
 def compare_runs(
@@ -183,7 +164,7 @@ def compare_runs(
         if key == "loss" or _have(runs.values(), entry):
             whose = ", held-out" if held_out else ", training"
             panels.append(_Panel(key, whose, _overlay(runs, entry)))
-    return _written(_figure(panels, title), path)
+    return written(_figure(panels, title), path)
 
 
 def _check(histories: Iterable[History]) -> None:
@@ -247,17 +228,9 @@ def _curve(history: History, entry: str, name: str, colour: str, width: float = 
 
 
 def _figure(panels: Sequence[_Panel], title: str | None) -> Figure:
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingMatplotlibError(
-            f"pictures need Matplotlib, which cannot be imported ({error}): pip install matplotlib"
-        ) from error
     panels = [replace(panel, curves=[curve for curve in panel.curves if curve.values]) for panel in panels]
     panels = [panel for panel in panels if panel.curves]
-    figure = Figure(dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = empty_figure()
     drawn = [figure.add_axes((0, 0, 1, 1), facecolor="white") for _ in panels]
     _lay_out(figure, drawn, LEFT, RIGHT, title)
     for axes, panel in zip(drawn, panels, strict=True):
@@ -324,40 +297,16 @@ def _panel(axes: Axes, panel: _Panel) -> None:
     elif cut:
         axes.set_ylim(LEAST_R2, 1.0)
     elif panel.key == "loss" and min(values) > 0 and max(values) > LOGARITHMIC_FROM * min(values):
-        _logarithmic(axes, math.log10(min(values)), math.log10(max(values)))
+        logarithmic(axes, math.log10(min(values)), math.log10(max(values)))
     else:
         # Numbers with many digits are hard to read.
         axes.ticklabel_format(axis="y", scilimits=(-2, 5))
         axes.yaxis.get_offset_text().set(fontsize=TEXT, color=DARK)
     axes.set_xlabel("epoch", fontsize=TEXT + 0.5, color=DARK)
     _epochs(axes, [epoch for curve in curves for epoch in curve.epochs])
-    axes.grid(which="major", color=LIGHT, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.tick_params(which="both", labelsize=TEXT, color="#b0b0b0", labelcolor=DARK, width=0.6, length=3)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color("#b0b0b0")
-        spine.set_linewidth(0.6)
-    _name_at_the_ends(axes, [curve for curve in curves if curve.name])
-
-
-def _logarithmic(axes: Axes, low: float, high: float) -> None:
-    """A logarithmic axis from 10^low to 10^high."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
-
-    # Within what float64 holds: Matplotlib looks beyond the ends.
-    margin = 0.05 * (high - low)
-    axes.set_ylim(10 ** max(low - margin, -300.0), 10 ** min(high + margin, 300.0))
-    axes.set_yscale("log")
-    if high - low <= FINE:
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    else:
-        # Matplotlib's own locator has no number at all where it would have to leave decades out.
-        decades = range(math.ceil(low), math.floor(high) + 1, math.ceil((high - low) / COARSE))
-        axes.yaxis.set_major_locator(FixedLocator([10.0**decade for decade in decades]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
-    axes.yaxis.set_minor_locator(FixedLocator([]))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    styled(axes)
+    ends = [(curve.name, curve.colour, curve.values[-1]) for curve in curves if curve.name]
+    name_at_the_ends(axes, ends, HEIGHT)
 
 
 def _epochs(axes: Axes, epochs: Sequence[int]) -> None:
@@ -371,48 +320,6 @@ def _epochs(axes: Axes, epochs: Sequence[int]) -> None:
     whole = [int(step) for step in steps if first <= step <= last and step == int(step)]
     apart = whole[1] - whole[0] if len(whole) > 1 else 1
     axes.set_xticks([first, *(step for step in whole if step - first > apart / 2)])
-
-
-def _name_at_the_ends(axes: Axes, curves: Sequence[_Curve]) -> None:
-    """Write each curve's name to the right of its end, names kept apart."""
-    # Until they are asked for, the limits are not yet those of the data.
-    axes.autoscale_view()
-    to_axes = axes.transData + axes.transAxes.inverted()
-    ends = [float(to_axes.transform((curve.epochs[-1], curve.values[-1]))[1]) for curve in curves]
-    line = 1.25 * TEXT / 72 / HEIGHT
-    for curve, height in zip(curves, _apart(ends, line), strict=True):
-        axes.text(
-            1.03,
-            height,
-            curve.name,
-            transform=axes.transAxes,
-            va="center",
-            color=curve.colour,
-            fontsize=TEXT,
-        )
-
-
-def _apart(places: Sequence[float], least: float) -> list[float]:
-    """The places in the same order, ``least`` apart and within 0..1, moved no further than it takes.
-
-    >>> [round(place, 2) for place in _apart([0.5, 0.52, 0.98, 1.0], 0.1)]
-    [0.46, 0.56, 0.9, 1.0]
-    """
-    # Groups that touch are merged around the mean of where their members wish to be.
-    groups: list[tuple[float, list[int]]] = []
-    for i in sorted(range(len(places)), key=lambda i: places[i]):
-        centre, members = places[i], [i]
-        while groups and centre - groups[-1][0] < least * (len(members) + len(groups[-1][1])) / 2:
-            members = groups.pop()[1] + members
-            half = least * (len(members) - 1) / 2
-            centre = sum(places[j] for j in members) / len(members)
-            centre = max(half, min(1 - half, centre))
-        groups.append((centre, members))
-    moved = list(places)
-    for centre, members in groups:
-        for rank, i in enumerate(members):
-            moved[i] = centre + least * (rank - (len(members) - 1) / 2)
-    return moved
 
 
 def _mark(axes: Axes, panel: _Panel, words: str, curve: _Curve, epoch: int) -> None:
@@ -442,18 +349,3 @@ def _mark(axes: Axes, panel: _Panel, words: str, curve: _Curve, epoch: int) -> N
         color=curve.colour,
         fontsize=TEXT,
     )
-
-
-def _written(figure: Figure, path: str | os.PathLike[str] | None) -> Figure:
-    if path is None:
-        return figure
-    target = Path(path)
-    suffix = target.suffix.lower().removeprefix(".")
-    formats: Mapping[str, Any] = figure.canvas.get_supported_filetypes()
-    if suffix not in formats:
-        raise unknown_name("picture format", suffix, formats)
-    about = {"Software": "gpunn"} if suffix == "png" else None
-    picture = io.BytesIO()
-    figure.savefig(picture, format=suffix, metadata=about)
-    write_atomically(target, picture.getvalue())
-    return figure
