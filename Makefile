@@ -3,15 +3,18 @@
 # make cuda-host: the CUDA kernels and backend, run and compiled where no GPU is.
 # make coverage: the tests again, half as fast, with the lines that none of them reaches; fails below 95 %.
 # make campaign: the random tests of numerics, files and kills in full; their figures in build/campaign.jsonl.
-# make docs: the reference pages, from the code.
+# make examples: every example in its quick settings, with what the notes say beside what comes out.
+# make docs: the reference pages, from the code, and the site in build/docs, with the examples' pictures.
 # make bench: gpunn beside its peers, then the page build/benchmarks/report.html; about a quarter of an hour.
 # make peers: an environment in .venv-peers with PyTorch, JAX and scikit-learn for make bench (PEERS=... for others).
 PYTHON ?= python3
 BIN := .venv/bin
 GPUNN_RUNS ?= runs
 PEERS ?= torch jax scikit-learn
+NOTES := nielsen three_blue_one_brown hung_yi_lee mathematics function_fitting
+PICTURES := build/pictures
 
-.PHONY: demo test cuda-host coverage lint format campaign docs bench peers clean
+.PHONY: demo test cuda-host coverage lint format campaign examples docs bench peers clean
 
 demo: .venv/.demo
 	$(BIN)/gpunn train --data digits --out $(GPUNN_RUNS)/digits
@@ -39,8 +42,25 @@ campaign: .venv/.test
 	GPUNN_CAMPAIGN=full GPUNN_CAMPAIGN_REPORT=build/campaign.jsonl $(BIN)/python -m pytest -q -m campaign $(PYTEST_ARGS)
 	@cat build/campaign.jsonl
 
-docs: .venv/.test
+define pictures
+@mkdir -p $(PICTURES)
+set -e; for name in $(NOTES); do $(BIN)/python examples/$$name.py --quick --out $(PICTURES); done
+@touch $(PICTURES)/.made
+endef
+
+examples: .venv/.test
+	$(pictures)
+	$(BIN)/python examples/first_network.py
+	$(BIN)/python examples/several_labels.py
+	$(BIN)/python examples/grid_search.py
+
+$(PICTURES)/.made: $(NOTES:%=examples/%.py) examples/notes.py | .venv/.test
+	$(pictures)
+
+docs: .venv/.test $(PICTURES)/.made
 	$(BIN)/python docs/generate.py
+	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --jobs auto --quiet docs build/docs
+	@echo 'the site is build/docs/index.html'
 
 bench: .venv/.test
 	$(BIN)/python -m benchmarks run

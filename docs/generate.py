@@ -22,6 +22,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 
+import equations
+import performance
+from parts import NOTE, code, formula, table
+
 import gpunn
 from gpunn import (
     activations,
@@ -39,27 +43,6 @@ from gpunn import (
 from gpunn.cli.options import parse
 
 FOLDER = Path(__file__).parent
-NOTE = "<!-- Written by docs/generate.py from the code: change the code, then run `make docs`. -->"
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cell(entry) for entry in line)} |" for line in lines)
-
-
-def cell(entry: object) -> str:
-    return str(entry).replace("|", "\\|").replace("\n", " ")
-
-
-def code(text: object) -> str:
-    """As code where there is something; a formula may hold bars, which end a cell even in code."""
-    return f"`{text}`" if str(text) else ""
-
-
-def formula(rule: ops.Rule) -> str:
-    """The op's formula with its operands' own names."""
-    names = {operand.name: operand.name for operand in (*rule.inputs, *rule.outputs)}
-    return re.sub(r"⟨\w+:(.*?)⟩", r"[\1]", rule.formula).format_map(names)
 
 
 def sections(docstring: str) -> list[tuple[str, str]]:
@@ -326,8 +309,9 @@ def sklearn_page() -> str:
     return "\n\n".join(
         [
             f"{NOTE}\n\n# In the place of scikit-learn's MLP\n\n{described(sklearn)}",
-            "Change the import and keep the pipeline:\n\n```python\nfrom gpunn.sklearn import MLPClassifier"
-            "\n```\n\n`examples/grid_search.py` runs one search with both.",
+            "Change the import and keep the pipeline:",
+            "```python\n>>> from gpunn.sklearn import MLPClassifier\n\n```",
+            "`examples/grid_search.py` runs one search with both.",
             *scores(),
             classes(kinds).replace("`gpunn.MLP", "`gpunn.sklearn.MLP"),
             calls,
@@ -385,13 +369,19 @@ def command_line_page() -> str:
         text = io.StringIO()
         with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
             parse([*([command] if command else []), "--help"])
-        parts.append(f"## gpunn {command}".rstrip() + f"\n\n```\n{text.getvalue().rstrip()}\n```")
+        parts.append(f"## gpunn {command}".rstrip() + f"\n\n```text\n{text.getvalue().rstrip()}\n```")
     return "\n\n".join(parts)
 
 
 def ops_page() -> str:
     rows = [
-        (code(rule.name), rule.equation, code(rule.signature), formula(rule), rule.source)
+        (
+            f"[`{rule.name}`](equations.md#{rule.name})",
+            rule.equation,
+            code(rule.signature),
+            formula(rule),
+            rule.source,
+        )
         for rule in ops.OPS.values()
     ]
     return "\n\n".join(
@@ -405,11 +395,26 @@ def ops_page() -> str:
     )
 
 
+def plotting_page() -> str:
+    from gpunn import plotting
+
+    things = [getattr(plotting, name) for name in plotting.__all__]
+    drawn = [thing for thing in things if not inspect.isclass(thing)]
+    rows = [(f"[`{thing.__name__}`](#{thing.__name__})", first_line(thing)) for thing in drawn]
+    bodies = [
+        f"## {thing.__name__}\n\n`gpunn.plotting.{thing.__name__}{arguments(thing)}`\n\n{described(thing)}"
+        for thing in drawn
+    ]
+    bodies += [f"## {thing.__name__}\n\n{described(thing)}" for thing in things if thing not in drawn]
+    return "\n\n".join([intro(plotting, "Pictures"), table(("function", "what it draws"), rows), *bodies])
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "activations.md": activations_page,
     "callbacks.md": callbacks_page,
     "command_line.md": command_line_page,
     "data.md": data_page,
+    "equations.md": equations.page,
     "errors.md": errors_page,
     "layers.md": layers_page,
     "losses.md": losses_page,
@@ -417,6 +422,8 @@ PAGES: dict[str, Callable[[], str]] = {
     "network.md": network_page,
     "ops.md": ops_page,
     "optimizers.md": optimizers_page,
+    "performance.md": performance.page,
+    "plotting.md": plotting_page,
     "schedules.md": schedules_page,
     "sklearn.md": sklearn_page,
     "training.md": training_page,

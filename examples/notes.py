@@ -52,7 +52,10 @@ def table(rows: Iterable[Row]) -> str:
     head = ("what", "the notes say", "here", "source")
     lines = [head, *((row.what, _text(row.says), _text(row.here), row.source) for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(3)]
-    made = ["  ".join([*(cell.ljust(w) for cell, w in zip(line, widths, strict=False)), line[3]]) for line in lines]
+    made = [
+        "  ".join([*(cell.ljust(w) for cell, w in zip(line, widths, strict=False)), line[3]])
+        for line in lines
+    ]
     return "\n".join([made[0], "-" * len(made[0]), *made[1:]])
 
 

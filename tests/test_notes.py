@@ -6,8 +6,6 @@ The rows are those of the examples, one file a source: each names the book, the 
 from __future__ import annotations
 
 import importlib
-import json
-import statistics
 import sys
 from pathlib import Path
 
