@@ -6,8 +6,8 @@ scikit-learn's hold: the penalty is divided by what the examples of a minibatch 
 their examples in the cost of an epoch, probabilities are clipped to [ε, 1 − ε] in a cost, and Adam's ε stands
 beside √v.
 
-What stays different: early stopping with ``warm_start`` goes back to the best weights of the fit itself;
-sparse data are made dense for ``fit``.
+What stays different: early stopping with ``warm_start`` goes back to the best weights of the fit itself.
+Sparse data are made dense, by minibatches where they would be large.
 
 Source: scikit-learn 1.9, sklearn.neural_network.
 """
@@ -68,7 +68,7 @@ Array = NDArray[Any]
 ACTIVATION_NAMES = {"logistic": "sigmoid"}
 LOSS_NAMES = {"squared_error": "quadratic", "absolute_error": "mae"}
 
-#: Bytes of a sparse matrix's rows that are made dense at a time where they are only looked at.
+#: Bytes of a sparse matrix that are made dense at a time.
 DENSE = 1 << 30
 
 DIVERGED = (
@@ -348,7 +348,26 @@ class _MLP(BaseEstimator, ABC):  # type: ignore[misc]
         mass = float(len(Y)) if weights is None else float(weights.sum())
         parts = self.n_outputs_ if loss == "quadratic" else 1
         # The gradient is that of a sum over the outputs, the cost is told as a mean: as in scikit-learn.
-        objective = network.objective(_dense(X), self._told(Y, loss), loss=cost, sample_weight=weights)
+        told = self._told(Y, loss)
+        pieces = [slice(0, len(Y))] if _fits(X) else list(_rows(X))
+
+        def of_piece(rows: slice) -> tuple[float, Callable[[Array], tuple[float, Array]]]:
+            """What a piece weighs of the whole, and its own mean cost."""
+            own = None if weights is None else weights[rows]
+            x, t = (X, told) if len(pieces) == 1 else (X[rows], told[rows])
+            share = len(t) / mass if own is None else float(own.sum()) / mass
+            return share, network.objective(_dense(x), t, loss=cost, sample_weight=own)
+
+        whole = of_piece(pieces[0]) if len(pieces) == 1 else None
+
+        def objective(theta: Array) -> tuple[float, Array]:
+            total, gradient = 0.0, np.zeros(len(theta))
+            for share, mean in [whole] if whole else map(of_piece, pieces):
+                if share:
+                    found, slope = mean(theta)
+                    total, gradient = total + share * found, gradient + share * slope
+            return total, gradient
+
         is_weight = np.concatenate(
             [np.full(array.size, array.ndim > 1) for array in network.tensors().values()]
         )
@@ -376,6 +395,8 @@ class _MLP(BaseEstimator, ABC):  # type: ignore[misc]
     def _fit_stochastic(
         self, X: Any, Y: Array, weights: Array | None, validation: tuple[Any, Any], incremental: bool
     ) -> None:
+        if not _fits(X):
+            X = X.tocsr()
         held_out, X, Y, weights = self._held_out(X, Y, weights, validation)
         count = len(Y)
         network = self._network()
@@ -395,19 +416,30 @@ class _MLP(BaseEstimator, ABC):  # type: ignore[misc]
             return order
 
         loss, epochs = trainer.loss.name, 1 if incremental else self.max_iter
+        targets = self._told(Y, loss)
+
+        def minibatches() -> Iterator[tuple[Any, ...]]:
+            """Those of an epoch, made dense one by one."""
+            places = draw(count) if self.shuffle else np.arange(count)
+            for start in range(0, count, trainer.batch_size):
+                rows = places[start : start + trainer.batch_size]
+                extra = () if weights is None else (weights[rows],)
+                yield X[rows].toarray(), targets[rows], *extra
+
+        given: dict[str, Any] = {
+            "epochs": epochs,
+            "validation_data": self._validation_pair(validation, loss),
+            "callbacks": [told, *(self.callbacks or ())],
+            "verbose": 0,
+        }
         self.n_iter_ = 0
         try:
             with np.errstate(over="ignore"):
-                trainer.fit(
-                    _dense(X),
-                    self._told(Y, loss),
-                    epochs=epochs,
-                    shuffle=draw if self.shuffle else False,
-                    sample_weight=weights,
-                    validation_data=self._validation_pair(validation, loss),
-                    callbacks=[told, *(self.callbacks or ())],
-                    verbose=0,
-                )
+                if _fits(X):
+                    shuffle = draw if self.shuffle else False
+                    trainer.fit(_dense(X), targets, shuffle=shuffle, sample_weight=weights, **given)
+                else:
+                    trainer.fit(minibatches, **given)
         except KeyboardInterrupt:
             trainer.rewind()
             warnings.warn("Training interrupted by user.", stacklevel=4)
@@ -485,10 +517,10 @@ class _MLP(BaseEstimator, ABC):  # type: ignore[misc]
         return self._scorer(X_val, self._named(Y_val), weights_val), X, Y, weights
 
     def _scorer(self, X: Any, y: Array, weights: Array | None) -> Callable[[Sequential], float]:
-        X = _dense(X)
+        parts = [_dense(X)] if _fits(X) else [X[rows] for rows in _rows(X)]
 
         def score(network: Sequential) -> float:
-            output = _hosted(network.predict(X))
+            output = np.concatenate([_hosted(network.predict(_dense(part))) for part in parts])
             if not np.isfinite(output).all():
                 return float("nan")
             return float(self._metric(y, self._named(output), sample_weight=weights))
@@ -606,10 +638,7 @@ class _MLP(BaseEstimator, ABC):  # type: ignore[misc]
         network = self._network()
         if not sparse.issparse(X):
             return network.predict(X)
-        rows = max(1, DENSE // max(1, X.shape[1] * X.dtype.itemsize))
-        return np.concatenate(
-            [network.predict(X[i : i + rows].toarray()) for i in range(0, X.shape[0], rows)]
-        )
+        return np.concatenate([network.predict(X[rows].toarray()) for rows in _rows(X)])
 
     def _check_shape(self, X: Any) -> None:
         """Of data on a GPU: what scikit-learn looks at on the host is an array of that shape."""
@@ -665,7 +694,10 @@ class _MLP(BaseEstimator, ABC):  # type: ignore[misc]
         X, y = validation
         if X is None:
             return None
-        return _dense(X), self._told(self._targets(y), loss)
+        told = self._told(self._targets(y), loss)
+        if _fits(X):
+            return _dense(X), told
+        return lambda: ((X[rows].toarray(), told[rows]) for rows in _rows(X))
 
     def _cost(self, network: Sequential) -> Loss:
         """The cost, of probabilities from ε to 1 − ε: that of all others is told as it is."""
@@ -706,6 +738,17 @@ def _hosted(values: Any) -> Any:
     return np.asarray(
         values.get() if hasattr(values, "get") else values.cpu() if hasattr(values, "cpu") else values
     )
+
+
+def _fits(X: Any) -> bool:
+    """Whether X may be made dense as a whole."""
+    return not sparse.issparse(X) or X.shape[0] * X.shape[1] * X.dtype.itemsize <= DENSE
+
+
+def _rows(X: Any) -> Iterator[slice]:
+    """Pieces of a sparse X that may be made dense."""
+    rows = max(1, DENSE // max(1, X.shape[1] * X.dtype.itemsize))
+    return (slice(start, start + rows) for start in range(0, X.shape[0], rows))
 
 
 def _dense(X: Any) -> Any:

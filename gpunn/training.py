@@ -46,8 +46,8 @@ __all__ = ["History", "StepLoss", "Trainer"]
 #: Seconds between two looks at Ctrl-C, the progress bar and the first-bad-step slot.
 SLICE = 0.05
 
-#: Minibatches of a stream that are held, with a snapshot from before them.
-HELD = 32
+#: Minibatches of a stream that are held, with a snapshot from before them: how many, or what they take.
+HELD, HELD_BYTES = 32, 1 << 28
 
 
 class Network(Protocol):
@@ -734,7 +734,7 @@ class Trainer:
         first, in_epoch, number = self.updates, len(feed.stream), 0
         held: list[tuple[Batches, Mapping[str, Any]]] = []
         snapshot, told = kept, time.perf_counter()
-        moved = 0
+        moved = size = 0
 
         def again(number: int, keep_all: bool) -> Runner:
             batches, data = held[number]
@@ -765,11 +765,12 @@ class Trainer:
                 rate = self._rates(first, 1, in_epoch, number)
                 self._engine.set_hyper("first_step", first + number)
                 data["rates"] = self.network.backend.upload(rate, "float64")
-            if len(held) == HELD:
+            if len(held) == HELD or size > HELD_BYTES:
                 if not self._engine.all_finite():
                     explain()
-                held, snapshot = [], self._engine.state()
+                held, snapshot, size = [], self._engine.state(), 0
             held.append((batches, data))
+            size += batches.data["X"].nbytes
             runner = self._engine.runner(batches.count, batches.targets)
             runner.bind(**data)
             runner.run()

@@ -452,6 +452,51 @@ def test_sparse_data_are_what_they_are_dense(cpu, kind, solver):
 
 
 @pytest.mark.cuda_host
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"solver": "lbfgs"},
+        {"early_stopping": True},
+        {"shuffle": False},
+        {"solver": "sgd", "batch_size": 64},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("weighted", [False, True], ids=["alike", "weighted"])
+def test_sparse_data_that_are_large_are_made_dense_by_pieces(cpu, monkeypatch, given, weighted):
+    X, y = DIGITS
+    weights = np.random.default_rng(1).random(len(y)) if weighted else None
+    given = {"random_state": 0, "max_iter": 4, "device": cpu, **given}
+    whole = ours.MLPClassifier(**given).fit(X, y, weights)
+    monkeypatch.setattr(ours, "DENSE", 100 * X[0].nbytes)
+    largest = []
+
+    class Watched(sparse.csr_matrix):
+        def toarray(self, *args, **kwargs):
+            largest.append(self.shape[0])
+            return super().toarray(*args, **kwargs)
+
+    pieces = ours.MLPClassifier(**given).fit(Watched(X), y, weights)
+    assert max(largest) <= 200
+    for a, b in zip(whole.coefs_, pieces.coefs_, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-9, atol=1e-12)
+    assert pieces.loss_ == pytest.approx(whole.loss_, rel=1e-12)
+    np.testing.assert_allclose(pieces.predict_proba(Watched(X)), whole.predict_proba(X), rtol=1e-9)
+
+
+def test_validation_data_that_are_sparse_and_large_are_made_dense_by_pieces(monkeypatch):
+    X, y = DIGITS
+    curves = []
+    for limit in (ours.DENSE, 100 * X[0].nbytes):
+        monkeypatch.setattr(ours, "DENSE", limit)
+        mlp = ours.MLPClassifier(random_state=0, max_iter=3, early_stopping=True)
+        data = sparse.csr_matrix(X), y
+        mlp.fit(*data, X_val=data[0], y_val=data[1])
+        curves.append((mlp.validation_loss_curve_, mlp.validation_scores_))
+    np.testing.assert_allclose(*curves, rtol=1e-12)
+
+
 @pytest.mark.parametrize("kind", ["Classifier", "Regressor"])
 def test_data_on_a_gpu_stay_there(monkeypatch, kind):
     backend = host_backend()
