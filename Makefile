@@ -4,7 +4,9 @@
 # make coverage: the tests again, half as fast, with the lines that none of them reaches; fails below 95 %.
 # make campaign: the random tests of numerics, files and kills in full; their figures in build/campaign.jsonl.
 # make examples: every example in its quick settings, with what the notes say beside what comes out.
-# make docs: the reference pages, from the code, and the site in build/docs, with the examples' pictures.
+# make pictures: the examples of the notes in full, which their pages describe; about three minutes.
+# make docs: the reference pages, from the code, and the site in build/docs, with the pictures that are there, quick
+#   ones or full ones as build/pictures/.made tells; where none are, or examples are newer, it makes quick ones.
 # make bench: gpunn beside its peers, then the page build/benchmarks/report.html; about a quarter of an hour.
 # make peers: an environment in .venv-peers with PyTorch, JAX and scikit-learn for make bench (PEERS=... for others).
 PYTHON ?= python3
@@ -14,7 +16,10 @@ PEERS ?= torch jax scikit-learn
 NOTES := nielsen three_blue_one_brown hung_yi_lee mathematics function_fitting
 PICTURES := build/pictures
 
-.PHONY: demo test cuda-host coverage lint format campaign examples docs bench peers clean
+.PHONY: demo test cuda-host coverage lint format campaign examples pictures docs bench peers clean
+
+# `make -j pictures docs` is the pictures, then the site.
+.NOTPARALLEL:
 
 demo: .venv/.demo
 	$(BIN)/gpunn train --data digits --out $(GPUNN_RUNS)/digits
@@ -42,20 +47,24 @@ campaign: .venv/.test
 	GPUNN_CAMPAIGN=full GPUNN_CAMPAIGN_REPORT=build/campaign.jsonl $(BIN)/python -m pytest -q -m campaign $(PYTEST_ARGS)
 	@cat build/campaign.jsonl
 
-define pictures
-@mkdir -p $(PICTURES)
-set -e; for name in $(NOTES); do $(BIN)/python examples/$$name.py --quick --out $(PICTURES); done
-@touch $(PICTURES)/.made
+# $(call draw,quick or full,options): `.made` goes first, so that an interrupted run leaves no wrong word.
+define draw
+@mkdir -p $(PICTURES) && rm -f $(PICTURES)/.made
+set -e; for name in $(NOTES); do $(BIN)/python examples/$$name.py $(2) --out $(PICTURES); done
+@echo $(1) > $(PICTURES)/.made
 endef
 
 examples: .venv/.test
-	$(pictures)
+	$(call draw,quick,--quick)
 	$(BIN)/python examples/first_network.py
 	$(BIN)/python examples/several_labels.py
 	$(BIN)/python examples/grid_search.py
 
+pictures: .venv/.test
+	$(call draw,full)
+
 $(PICTURES)/.made: $(NOTES:%=examples/%.py) examples/notes.py | .venv/.test
-	$(pictures)
+	$(call draw,quick,--quick)
 
 docs: .venv/.test $(PICTURES)/.made
 	$(BIN)/python docs/generate.py

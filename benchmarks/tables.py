@@ -62,15 +62,20 @@ def spread(values: Sequence[float]) -> float:
     return (high - low) / middle
 
 
-def time_of(value: float) -> str:
+def time_of(value: float, zeros: bool = False) -> str:
+    """With ``zeros`` all times of a column have as many digits: 2.0 ms beside 1.1 ms.
+
+    >>> [time_of(value) for value in (7.25e-6, 0.000314, 0.0123, 1.5, 0.002, 0.9998e-3)]
+    ['7.2 µs', '314 µs', '12.3 ms', '1.5 s', '2 ms', '1 ms']
+    >>> [time_of(value, zeros=True) for value in (0.002, 0.024, 0.314, 1.5)]
+    ['2.0 ms', '24.0 ms', '314 ms', '1.50 s']
     """
-    >>> [time_of(value) for value in (7.25e-6, 0.000314, 0.0123, 1.5)]
-    ['7.2 µs', '314 µs', '12.3 ms', '1.5 s']
-    """
-    for unit, scale in (("µs", 1e6), ("ms", 1e3)):
-        if value * scale < 1000:
-            return f"{value * scale:.3g} {unit}" if value * scale >= 10 else f"{value * scale:.2g} {unit}"
-    return f"{value:.3g} s"
+    for unit, scale in (("µs", 1e6), ("ms", 1e3), ("s", 1.0)):
+        if value * scale < 999.5 or unit == "s":
+            break
+    digits = 2 if value * scale < 10 and unit != "s" else 3
+    kept = "#" if zeros else ""
+    return f"{value * scale:{kept}.{digits}g}".removesuffix(".") + f" {unit}"
 
 
 def times(value: float) -> str:
@@ -227,7 +232,7 @@ def _measured(records: Sequence[Record]) -> str:
     present = [name for name in PEERS if any(name in record["peers"] for record in records)]
     rows = [["workload", "gpunn, a step", *(PEERS[name].label for name in present)]]
     rows.append(["---"] * len(rows[0]))
-    lost, compared, rough = [], 0, False
+    lost, compared, ties, rough = [], 0, 0, False
     for record in records:
         workload, ours = from_description(record["workload"]), chosen(record)
         threads = record["setting"]["threads"]
@@ -246,30 +251,36 @@ def _measured(records: Sequence[Record]) -> str:
             value, compared = ratio(record, name, ours), compared + 1
             mark = "~" if unsure(record, name, ours) else ""
             rough = rough or bool(mark)
-            row.append(f"**{mark}{times(value)}**" if value < 1 else mark + times(value))
-            if value < 1:
+            tie = times(value) == times(1)
+            slower, ties = value < 1 and not tie, ties + tie
+            row.append(f"**{mark}{times(value)}**" if slower else mark + times(value))
+            if slower:
                 ahead.append(f"{PEERS[name].label} ({times(1 / value)})")
         if ahead:
-            lost.append((len(ahead), f"- `{workload.name}`: {', '.join(ahead)}"))
+            lost.append((len(ahead), f"- `{workload.name}`: {'; '.join(ahead)}"))
         rows.append(row)
     measured = [record for record in records if chosen(record)]
-    backends = " and ".join(sorted({record["peers"][chosen(record)]["label"] for record in measured}))
+    backends = " and ".join(sorted({chosen(record).removeprefix("gpunn-") for record in measured}))
     notes = [
-        f"How many times {backends} is as fast as each peer, the median over the repeats of one run; all "
-        "start from the same weights, take the same minibatches, have the same cores and threads. Below 1, "
-        "in bold, gpunn is slower; – is what a peer does not do.",
+        f"Under each peer: its time for a step over that of gpunn (backend {backends}), the median over the "
+        "repeats of one run; 2 says that gpunn is twice as fast. All start from the same weights, take the "
+        "same minibatches, have the same cores and threads. Below 1, in bold, gpunn is slower; 1.00 is a "
+        "tie; – is what a peer does not do.",
     ]
     if book := _book(measured):
         notes.append(book)
     if rough:
         notes[0] += (
-            f" ~ is rough: sittings came out more than {100 * APART:.0f} % apart, there was one alone, or "
-            "other work was under way on the machine."
+            " ~ is rough: all is measured twice, the second time in new processes, and the two came out more "
+            f"than {100 * APART:.0f} % apart, or it was measured once, or other work was under way on the "
+            "machine."
         )
-    behind = sum(count for count, _ in lost)
-    notes.append(f"By the medians, gpunn is the faster one in {compared - behind} of {compared} comparisons.")
+    won = compared - ties - sum(count for count, _ in lost)
+    tied = f", and as fast as the peer in {ties}" if ties else ""
+    notes.append(f"By the medians, gpunn is the faster one in {won} of {compared} comparisons{tied}.")
     if lost:
-        notes[-1] += " Faster, by so many times:\n\n" + "\n".join(line for _, line in lost)
+        listed = "\n".join(line for _, line in lost)
+        notes[-1] += f" Peers that are faster than gpunn, by so many times:\n\n{listed}"
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     return "\n\n".join([table, *notes, f"Measured on {where(measured)}."])
 

@@ -43,9 +43,34 @@ copybutton_prompt_text = r">>> |\.\.\. "
 copybutton_prompt_is_regexp = True
 copybutton_exclude = ".linenos, .gp"
 
+#: Where the Makefile writes what the pictures of the notes are, ``quick`` or ``full``.
+MADE = FOLDER.parent / "build" / "pictures" / ".made"
+
+QUICK = """
+```{note}
+The text describes the full run. The pictures of this build are of the quick settings, with fewer examples and
+epochs; `make pictures docs` makes those of the full run.
+```
+"""
+
+
+def told(page: str, are: str) -> str:
+    """A page's text, with a note under its title where it shows quick pictures of the notes.
+
+    >>> page = "# Title\\n\\n![It](../build/pictures/it.png)"
+    >>> told(page, "full") == page, told("# Without pictures", "quick")
+    (True, '# Without pictures')
+    >>> told(page, "quick").splitlines()[:3]
+    ['# Title', '', '```{note}']
+    """
+    if are != "quick" or "](../build/pictures/" not in page:
+        return page
+    title, _, rest = page.partition("\n")
+    return f"{title}\n{QUICK}{rest}"
+
 
 def setup(app: Any) -> dict[str, bool]:
-    """Add the directive ``definition``, links to README, the charts; take away empty lines after code."""
+    """Add the directive ``definition``, links to README, notes, charts; take away empty lines after code."""
     from definitions import language, text_of
     from docutils import nodes
     from sphinx.util.docutils import SphinxDirective
@@ -68,6 +93,9 @@ def setup(app: Any) -> dict[str, bool]:
         """What is the first page beside the sources is another one here."""
         source[0] = source[0].replace("](../README.md)", "](index.md)")
 
+    def note(app: Any, docname: str, source: list[str]) -> None:
+        source[0] = told(source[0], app.config.pictures_are)
+
     def trimmed(app: Any, doctree: nodes.document) -> None:
         for block in doctree.findall(nodes.literal_block):
             text = block.astext().rstrip()
@@ -85,6 +113,8 @@ def setup(app: Any) -> dict[str, bool]:
 
     app.add_directive("definition", Definition)
     app.connect("source-read", readme)
+    app.connect("source-read", note)
+    app.add_config_value("pictures_are", MADE.read_text().strip() if MADE.is_file() else "", "env")
     app.connect("doctree-read", trimmed)
     app.connect("build-finished", charts)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ from benchmarks import results, tables
 from benchmarks.page.growth import lines_of
 
 Record = dict[str, Any]
+
+#: An op that takes this many times as long is told as slower; what is nearer to 1 may be chance.
+CLEARLY = 1.1
 
 
 def records(kind: str, device: str) -> list[Record]:
@@ -56,10 +59,7 @@ def scaling(record: Record) -> str:
         lines = lines_of(name, found)
         values = sorted({value for line in lines for value in line.values})
         known = [dict(zip(line.values, line.seconds, strict=True)) for line in lines]
-        rows = [
-            (f"{value:,}", *(tables.time_of(each[value]) if value in each else "–" for each in known))
-            for value in values
-        ]
+        rows = [(f"{value:,}", *(time_of(each.get(value)) for each in known)) for value in values]
         what = "The time for each example" if name == "batch" else "The time of a step"
         meaning, _, remark = found["meaning"].partition(": ")
         parts.append(f"{what}, by {meaning}{f'; {remark}' if remark else ''}:")
@@ -79,13 +79,35 @@ def kernels(record: Record) -> str:
     rows = []
     for name, found in last.items():
         times = [found[b]["seconds"]["median"] if b in found else None for b in backends]
-        shown = [tables.time_of(value) if value else "–" for value in times]
-        rows.append((name, next(iter(found.values()))["size"], *shown))
+        rows.append((name, next(iter(found.values()))["size"], *map(time_of, times)))
     words = (
         "The median time of each op by itself, in float32, at the largest size that was measured; a size "
         "such as 1024×784×30 is minibatch × inputs × outputs."
     )
-    return "\n\n".join([words, table(("op", "size", *backends), rows), where(record)])
+    parts = [words, *slower(last), table(("op", "size", *backends), rows), where(record)]
+    return "\n\n".join(parts)
+
+
+def slower(found: Mapping[str, Mapping[str, Record]], by: str = "numba", than: str = "numpy") -> list[str]:
+    """Which ops take one backend longer than the other, by how many times: a sentence, or none."""
+    ratios = {
+        name: each[by]["seconds"]["median"] / each[than]["seconds"]["median"]
+        for name, each in found.items()
+        if by in each and than in each
+    }
+    behind = sorted((name for name in ratios if ratios[name] > CLEARLY), key=lambda name: -ratios[name])
+    if not behind:
+        return []
+    told = ", ".join(f"{name} ({tables.times(ratios[name])})" for name in behind)
+    return [
+        f"By more than {100 * (CLEARLY - 1):.0f} %, {by} is slower than {than} in {len(behind)} of "
+        f"{len(ratios)} ops; how many times as long it takes: {told}."
+    ]
+
+
+def time_of(value: float | None) -> str:
+    """A cell of a column of times."""
+    return tables.time_of(value, zeros=True) if value else "–"
 
 
 #: Kind of result file, its title, and what is told of it.

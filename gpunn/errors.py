@@ -48,6 +48,7 @@ ELSEWHERE = {
     "mean_absolute_error": "mae",
     "squared_error": "mse",
     "acc": "accuracy",
+    "gpu": "cuda",
 }
 
 

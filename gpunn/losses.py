@@ -6,7 +6,8 @@ no later op knows the batch size.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, Literal
 
 from .activations import activation
@@ -16,6 +17,10 @@ from .program import Program
 from .slots import Role
 
 __all__ = ["LOSSES", "Loss", "loss_named", "register_loss"]
+
+
+#: Ops that may be told to clip.
+CLIPPED = ("softmax_cross_entropy", "binary_cross_entropy")
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,9 @@ class Loss:
         ``"softmax"`` or the name of an activation that the loss takes into itself: it reads z, and the
         network's last activation must be this one or the identity.
     clip : float
-        For the cross-entropies, where the targets are labels or 0 and 1: the cost told is that of
-        probabilities from ``clip`` to 1 − ``clip``. The gradient stays that of the cost itself.
+        Below ½, for labels under ``"cross_entropy"`` and targets 0 and 1 under ``"binary_cross_entropy"``:
+        the cost that a Trainer tells is that of probabilities from ``clip`` to 1 − ``clip``. The gradient
+        stays that of the cost itself, and so does what a network's ``evaluate`` tells.
     """
 
     name: str
@@ -46,6 +52,12 @@ class Loss:
     labels_op: str | None = None
     link: str | None = None
     clip: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.clip, Real) or not 0 <= float(self.clip) < 0.5:
+            raise ArgumentError(
+                f"loss {self.name!r}: clip is {self.clip!r}, expected a number from 0 to below 0.5"
+            )
 
     def takes_labels(self, outputs: int) -> bool:
         """Whether 1-D integer targets are class labels for a network with that many outputs."""
@@ -79,6 +91,11 @@ class Loss:
                 target = program.emit(
                     "one_hot", (target,), N=n_out, label=self.name, roles={"t": Role.TARGET}
                 )
+        if self.clip and name not in CLIPPED:
+            raise ArgumentError(
+                f"loss {self.name!r}: only the cost of labels under 'cross_entropy' and of targets 0 and 1 "
+                f"under 'binary_cross_entropy' can be clipped, got clip={self.clip:g}"
+            )
         outs = {"loss": program.slot("loss", (2,), Role.HYPER, "float64", "C")}
         seed: dict[str, str] = {}
         if gradient:
@@ -146,6 +163,8 @@ def loss_named(name: str | Loss) -> Loss:
     'softmax'
     """
     if isinstance(name, Loss):
+        if replace(name, clip=0.0) != LOSSES.get(name.name):
+            raise ArgumentError(f"{name!r} is none of the losses that are known: call register_loss() first")
         return name
     try:
         return LOSSES[name]

@@ -362,6 +362,7 @@ def _add_adjoint(back: Backward, op: Node) -> None:
 
 _BOOK = "Nielsen, Neural Networks and Deep Learning"
 _WEIGHTED = "C = Σᵢ wᵢ Cᵢ / Σᵢ wᵢ over the examples i of the batch, wᵢ = 1 where no weights are given"
+_CLIPPED = "where clip = ε is given, C is that of probabilities from ε to 1 − ε"
 
 #: What an update goes along: the clipped gradient of the data, and the gradient of the penalties.
 _G = "g = ⟨clip:s ⟩{grad}⟨l2: + l2 w⟩⟨l1: + l1 sign w⟩⟨decay:; and w = w − lr decay w⟩"
@@ -549,7 +550,7 @@ for _row in (
         "binary_cross_entropy",
         "z(B,N) t(B,N) w?(B) -> loss(2):float64 delta?(B,N)",
         "C = −mean Σ [{t} log σ({z}) + (1 − {t}) log(1 − σ({z}))], ∂C/∂z = (σ({z}) − {t})/B",
-        f"{_BOOK}, equations (57) and (63); {_WEIGHTED}",
+        f"{_BOOK}, equations (57) and (63); {_WEIGHTED}; {_CLIPPED}",
         "loss",
     ),
     Rule(
@@ -564,7 +565,7 @@ for _row in (
         "softmax_cross_entropy",
         "z(B,N) labels(B):int64 w?(B) -> loss(2):float64 delta?(B,N)",
         "C = mean −log softmax({z})[{labels}], ∂C/∂z = (softmax({z}) − onehot({labels}))/B",
-        f"{_BOOK}, equations (80) and (81); {_WEIGHTED}",
+        f"{_BOOK}, equations (80) and (81); {_WEIGHTED}; {_CLIPPED}",
         "loss",
     ),
     Rule(

@@ -10,7 +10,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -433,6 +433,7 @@ class Trainer:
     def _config(self) -> dict[str, Any]:
         return {
             "loss": self.loss.name,
+            "clip": self.loss.clip,
             "optimizer": {"class": type(self.optimizer).__name__, "config": self.optimizer.config()},
             "batch_size": self.batch_size,
             "metrics": [metric.name for metric in self.metrics],
@@ -495,7 +496,7 @@ class Trainer:
     ) -> Trainer:
         trainer = cls(
             network,
-            loss=config["loss"],
+            loss=replace(loss_named(config["loss"]), clip=config.get("clip", 0.0)),
             optimizer=optimizer_from_config(config["optimizer"]["class"], config["optimizer"]["config"]),
             batch_size=config["batch_size"],
             metrics=config["metrics"],

@@ -342,7 +342,7 @@ class TestTables:
         assert "| **0.50** |" in text
         assert "| 2.5 |" in text
         assert "gpunn is the faster one in 1 of 2 comparisons" in text
-        assert "Faster, by so many times:\n\n- `nielsen`: plain NumPy (2.0)" in text
+        assert "Peers that are faster than gpunn, by so many times:\n\n- `nielsen`: plain NumPy (2.0)" in text
 
     def test_one_sitting_or_a_shared_machine_is_rough(self, tmp_path):
         alone = a_record([[4e-6] * 3], [[2e-6] * 3])

@@ -789,6 +789,8 @@ def test_a_gpu_with_all_that_it_needs_lacks_nothing():
         ("cpu:0", "cpu"),
         ("numppy", "numpy"),
         (" cpu", "cpu"),
+        ("gpu", "cuda"),
+        ("GPU", "cuda"),
     ],
 )
 def test_an_unknown_device_is_answered_with_the_nearest(name, near):

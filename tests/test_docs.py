@@ -162,10 +162,19 @@ def fault_of(block):
     """What is wrong with a block that nobody would run or parse; None for the others."""
     if block.language == "python" and ">>>" not in block.text:
         return "Python without >>>, which no doctest runs"
-    known = ("python", "", "sh", "bash", "shell", "console", "text")
-    if block.language not in known and not block.language.startswith("{"):
+    if block.language == "text" and (
+        line := re.search(r"^(gpunn|python|make|pip) -?[a-z].*", block.text, re.MULTILINE)
+    ):
+        return f"a command as text, which nothing parses: {line[0]}"
+    directive = block.language.partition("}")[0] in ("{definition", "{raw", "{toctree")
+    if block.language not in ("python", "", "sh", "bash", "shell", "console", "text") and not directive:
         return f"{block.language}, which nothing runs"
     return None
+
+
+@pytest.mark.parametrize("path", [*PAGES, ROOT / "README.md"], ids=lambda path: path.name)
+def test_all_fences_are_of_backticks(path):
+    assert not re.findall(r"^ *~~~.*", path.read_text(encoding="utf-8"), re.MULTILINE)
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: f"{block.page}:{block.line}")
@@ -178,6 +187,11 @@ def test_a_block_of_code_is_one_that_is_run(block):
     [
         ("```python\nimport gpunn\n```", "Python without >>>, which no doctest runs"),
         ("- so:\n\n  ```python\n  import gpunn\n  ```", "Python without >>>, which no doctest runs"),
+        ("```{code-block} python\nimport gpunn\n```", "{code-block} python, which nothing runs"),
+        (
+            "```text\ngpunn train --no-such\n```",
+            "a command as text, which nothing parses: gpunn train --no-such",
+        ),
         ("```js\nalert()\n```", "js, which nothing runs"),
         ("```python\n>>> import gpunn\n\n```", None),
         ("```\nmake test\n```", None),

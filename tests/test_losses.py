@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import special
@@ -149,3 +152,44 @@ def test_a_cost_that_float64_holds_is_found_though_a_difference_overflows(device
     net.parameters["layers.0.weights"] = np.eye(2)
     found = net.evaluate([[-1.7e308, 1e308]], [[2.0**-10, 0.0]], loss="cross_entropy")["loss"]
     assert found == pytest.approx(1.7e308 / 1024 + 1e308 / 1024, rel=1e-15)
+
+
+@pytest.mark.parametrize("clip", [-0.1, 0.5, 1.0, float("nan"), "a", None])
+def test_a_clip_that_is_none_is_refused(clip):
+    with pytest.raises(gpunn.ArgumentError, match=r"clip is .*expected a number from 0"):
+        replace(gpunn.losses.LOSSES["cross_entropy"], clip=clip)
+
+
+@pytest.mark.parametrize(
+    ("loss", "outputs"), [("quadratic", "sigmoid"), ("mse", "identity"), ("cross_entropy", "softmax")]
+)
+def test_costs_that_cannot_be_clipped_are_named(loss, outputs):
+    net = gpunn.Sequential([gpunn.Dense(3, outputs)], input_shape=2, seed=0)
+    clipped = replace(gpunn.losses.LOSSES[loss], clip=0.1)
+    rows = np.eye(3)[[0, 1, 2, 0]]
+    with pytest.raises(gpunn.ArgumentError, match=f"loss '{loss}'.*clip=0.1"):
+        gpunn.Trainer(net, loss=clipped).epoch(np.ones((4, 2)), rows)
+
+
+def test_a_loss_that_nobody_registered_is_refused():
+    unknown = gpunn.losses.Loss("mine", "mean_squared_error")
+    net = gpunn.Sequential([gpunn.Dense(1)], input_shape=2, seed=0)
+    with pytest.raises(gpunn.ArgumentError, match=r"'mine'.*register_loss"):
+        gpunn.Trainer(net, loss=unknown)
+
+
+@pytest.mark.parametrize("way", ["file", "copy"])
+def test_a_clip_is_part_of_the_run(tmp_path, way):
+    X, y = np.array([[60.0, 0.0], [0.0, 60.0]]), np.array([1, 0])
+    net = gpunn.Sequential([gpunn.Dense(2, "softmax", weights="zeros")], input_shape=2, seed=0)
+    net.parameters["layers.0.weights"] = np.eye(2)
+    clipped = replace(gpunn.losses.LOSSES["cross_entropy"], clip=1e-3)
+    trainer = gpunn.Trainer(net, loss=clipped, optimizer=gpunn.SGD(lr=1e-9))
+    if way == "file":
+        trainer.save(tmp_path / "run.safetensors")
+        again = gpunn.Trainer.load(tmp_path / "run.safetensors")
+    else:
+        again = copy.deepcopy(trainer)
+    assert again.loss == clipped
+    assert again.epoch(X, y)["loss"] == pytest.approx(-np.log(1e-3))
+    assert net.evaluate(X, y, loss="cross_entropy")["loss"] == pytest.approx(60.0)

@@ -331,7 +331,7 @@ def test_the_tests_of_scikit_learn_pass(tmp_path):
 
 
 def test_a_device_that_cannot_be_had_is_named_in_fit():
-    with pytest.raises(gpunn.UnknownNameError, match=r"unknown device 'gpu'.*did you mean 'cpu'"):
+    with pytest.raises(gpunn.UnknownNameError, match=r"unknown device 'gpu'.*did you mean 'cuda'"):
         ours.MLPClassifier(device="gpu").fit(*DIGITS)
 
 
