@@ -163,6 +163,84 @@ def test_many_runs_are_drawn_alike_under_their_mean_over_the_epochs_that_all_rea
     assert texts(loss) == ["mean of 8"]
 
 
+def losses(*values, first=1):
+    return History([{"epoch": n, "loss": value} for n, value in enumerate(values, first)])
+
+
+@pytest.mark.parametrize(
+    ("other", "mean"),
+    [
+        (losses(float("nan"), 2.0, 3.0), [(2, 2.0), (3, 3.0)]),
+        (losses(1.0, float("inf"), 3.0), [(1, 1.0), (3, 3.0)]),
+        (losses(2.0, 3.0, 4.0, first=2), [(2, 2.0), (3, 3.0)]),
+    ],
+    ids=["not finite at first", "not finite in between", "begun later"],
+)
+def test_the_mean_of_many_runs_is_taken_epoch_by_epoch(other, mean):
+    runs = {f"seed {seed}": losses(1.0, 2.0, 3.0) for seed in range(7)} | {"other": other}
+    assert lines(compare_runs(runs).axes[0])[-1] == mean
+
+
+@pytest.mark.parametrize("value", [float("nan"), None], ids=["NaN", "None"])
+@pytest.mark.parametrize("draw", [learning_curves, lambda given: compare_runs({"a": given})])
+def test_a_history_without_a_finite_number_is_an_error(draw, value):
+    with pytest.raises(gpunn.DataError, match=r"is finite in any epoch: there is nothing to draw"):
+        draw(losses(value, value))
+
+
+@pytest.mark.parametrize(
+    "given", [None, [], {"loss": [1.0]}, np.ones(2)], ids=["None", "list", "dict", "array"]
+)
+def test_what_is_no_history_is_an_error_that_says_so(given):
+    with pytest.raises(
+        gpunn.ArgumentError, match=rf"^history is a {type(given).__name__}, expected a gpunn.Hist"
+    ):
+        learning_curves(given)
+    with pytest.raises(
+        gpunn.ArgumentError, match=rf"^runs\['a'\] is a {type(given).__name__}, expected a gpunn"
+    ):
+        compare_runs({"a": given})
+    if not isinstance(given, dict):
+        with pytest.raises(
+            gpunn.ArgumentError, match=rf"^runs is a {type(given).__name__}, expected \{{'name'"
+        ):
+            compare_runs(given)
+
+
+def test_a_record_without_its_epoch_is_an_error():
+    with pytest.raises(
+        gpunn.ArgumentError, match=r"'epoch' of record 0 of history is None, expected a whole"
+    ):
+        learning_curves(History([{"loss": 1.0}]))
+
+
+@pytest.mark.parametrize(
+    ("kept", "message"),
+    [
+        (99, r"kept is 99, and the history has no such epoch"),
+        ("hello", r"kept is 'hello', expected a whole number"),
+        ([], r"kept is \[\], expected a whole number"),
+    ],
+)
+def test_an_epoch_that_cannot_have_been_kept_is_an_error(kept, message):
+    with pytest.raises(gpunn.ArgumentError, match=message):
+        learning_curves(history(), kept=kept)
+
+
+def test_losses_that_no_axis_can_hold_are_left_out():
+    assert lines(learning_curves(losses(1e308, 2.0, -1e308, 1.0)).axes[0]) == [[(2, 2.0), (4, 1.0)]]
+
+
+@pytest.mark.parametrize("title", ["a network with a very long name - " * 9, "word" * 75])
+def test_a_long_title_of_curves_has_lines_and_keeps_its_size(title):
+    figure = learning_curves(history(), title=title)
+    (text,) = figure.texts
+    assert text.get_fontsize() == 10
+    assert text.get_text().count("\n") >= 2
+    assert cut_off(figure) == []
+    assert text.get_window_extent().y0 >= max(axes.get_tightbbox().y1 for axes in figure.axes)
+
+
 def test_runs_without_held_out_data_are_compared_in_training():
     runs = {"a": history(held_out=False), "b": history()}
     assert [axes.get_ylabel() for axes in compare_runs(runs).axes] == [
@@ -446,6 +524,148 @@ def test_the_title_stands_above_everything_else(draw):
     assert title.get_window_extent().y0 >= top
 
 
+every_picture = pytest.mark.parametrize(
+    "draw",
+    [
+        *PICTURES.values(),
+        lambda **kw: learning_curves(history(), **kw),
+        lambda **kw: compare_runs({"a": history()}, **kw),
+    ],
+    ids=[*PICTURES, "learning_curves", "compare_runs"],
+)
+
+#: What Matplotlib would take for formulas, each of them one that it cannot read.
+DOLLARS = [r"$\frac{a$", r"from 3 $ to $\5$ {"]
+
+
+@every_picture
+@pytest.mark.parametrize("title", DOLLARS)
+def test_a_title_is_shown_as_it_is(draw, title):
+    figure = draw(title=title)
+    assert [text.get_text() for text in figure.texts] == [title]
+    assert cut_off(figure) == []
+
+
+@pytest.mark.parametrize("name", [*DOLLARS, "_hidden"])
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda name: plotting.weight_images([[1, 2, 3, 4]], names=[name]),
+        lambda name: plotting.error_surface(bowl, RAMP, RAMP, descent={name: [(0, 0)]}),
+        lambda name: plotting.error_surface(bowl, RAMP, RAMP, descent={name: [(0, 0)], "b": [(1, 1)]}),
+        lambda name: plotting.error_surface(bowl, RAMP, RAMP, labels=(name, name)),
+        lambda name: plotting.confusion_matrix([0, 1], [0, 1], names=[name, "b"]),
+        lambda name: plotting.gradient_magnitudes({name: [1.0]}),
+        lambda name: plotting.gradient_magnitudes([{name: [1.0]}]),
+        lambda name: plotting.fitted_curves(RAMP, RAMP, {name: RAMP}),
+        lambda name: plotting.fitted_curves(RAMP, RAMP, {"f": RAMP}, difference=True, names=(name, name)),
+        lambda name: compare_runs({name: history()}),
+        lambda name: learning_curves(History([{"epoch": 1, "loss": 1.0, f"top_{name}": 0.5}])),
+    ],
+    ids=[
+        "units",
+        "a path",
+        "paths",
+        "axes",
+        "classes",
+        "layers",
+        "layers over time",
+        "fits",
+        "names of x and y",
+        "runs",
+        "metrics",
+    ],
+)
+def test_a_name_is_shown_as_it_is(draw, name):
+    figure = draw(name)
+    assert cut_off(figure) == []
+    assert any(name in text.get_text() for text in figure.findobj(Text))
+
+
+def test_the_name_and_the_formula_of_an_activation_are_shown_as_they_are():
+    from gpunn.activations import ACTIVATIONS
+
+    name, formula = r"cost in $\frac{$", r"a = $\frac{z$"
+    gpunn.register_activation(name, lambda z: z, lambda z: 1.0, formula=formula)
+    try:
+        figure = plotting.activation_curves(name)
+        assert texts(figure.axes[0])[:2] == [name, formula]
+        assert cut_off(figure) == []
+    finally:
+        del ACTIVATIONS[name]
+
+
+@every_picture
+@pytest.mark.parametrize("title", [3, b"", ["a"]])
+def test_a_title_that_is_no_text_is_an_error(draw, title):
+    with pytest.raises(gpunn.ArgumentError, match=r"title is .*, expected a str"):
+        draw(title=title)
+
+
+@pytest.mark.parametrize("suffix", ["pgf", "jpg", "eps", "raw", ""])
+def test_only_the_formats_that_are_promised_are_written(suffix, tmp_path):
+    with pytest.raises(gpunn.UnknownNameError, match=rf"format '{suffix}'.* Known: pdf, png, svg$"):
+        learning_curves(history(), tmp_path / f"picture.{suffix}")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", [3, b"x.png", "a\0b.png", ["x.png"]])
+def test_a_path_that_is_none_is_an_error(path):
+    with pytest.raises(gpunn.ArgumentError, match=r"path is .*, expected the path of a file"):
+        plotting.activation_curves("relu", path=path)
+
+
+def test_a_folder_that_does_not_exist_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
+        plotting.activation_curves("relu", path=tmp_path / "nowhere" / "x.png")
+
+
+def test_a_picture_that_cannot_be_written_leaves_the_one_that_was_there(tmp_path, monkeypatch):
+    def fails(*paths):
+        raise OSError("the disk is full")
+
+    path = tmp_path / "picture.png"
+    path.write_bytes(b"before")
+    monkeypatch.setattr("os.replace", fails)
+    with pytest.raises(OSError, match="the disk is full"):
+        plotting.activation_curves("relu", path=path)
+    assert path.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("size", [1e306, 1e308])
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda n: plotting.weight_images([[n, -n, 1, 0]]),
+        lambda n: plotting.misclassified([[n, -n, 1, 0]], [0], [1]),
+        lambda n: plotting.error_surface([[-n, n], [1, 2]], [0, 1], [0, 1]),
+        lambda n: plotting.error_surface(lambda w, b: n * w, [-1, 1], [0, 1]),
+        lambda n: plotting.error_surface([[-1, 3], [1, 2]], [-n, n], [-n, n]),
+        lambda n: plotting.fitted_curves([0, 1], [-n, n], {"f": [n, -n]}, difference=True),
+        lambda n: plotting.fitted_curves([-n, n], [0, 1], {}),
+        lambda n: plotting.fitted_curves([0, 1], None, {}, points=([-n, n], [n, -n])),
+        lambda n: plotting.activation_curves("relu", low=-n, high=n),
+        lambda n: plotting.gradient_magnitudes({"a": [n], "b": [-n]}),
+        lambda n: plotting.gradient_magnitudes([{"a": [n], "b": [1.0]}] * 2),
+    ],
+)
+def test_large_numbers_are_drawn_or_refused_but_never_overflow(draw, size):
+    if size <= 1e306:
+        assert cut_off(draw(size)) == []
+    else:
+        with pytest.raises(gpunn.ArgumentError, match=r"±1e\+306"):
+            draw(size)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_norm_and_a_path_that_float64_cannot_hold():
+    with pytest.raises(gpunn.DataError, match=r"the norm of gradients\['a'\] .*is inf|the norm .* ±1e\+306"):
+        plotting.gradient_magnitudes({"a": np.full(10**5, 1e306)})
+    assert cut_off(plotting.error_surface(bowl, RAMP / 9, RAMP, descent=[(0, 0), (1.5e308, 0)])) == []
+
+
 @each_picture
 @pytest.mark.parametrize(("suffix", "magic"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
 def test_each_picture_is_written_white(draw, suffix, magic, tmp_path):
@@ -571,6 +791,12 @@ def test_any_number_of_units_is_readable(units):
             r"shape is \(2, 2\), .* has 6 numbers",
         ),
         (lambda: plotting.weight_images(np.ones((3, 6)), shape=6), r"expected two whole numbers"),
+        (lambda: plotting.weight_images(np.ones((3, 6)), shape="23"), r"'23', expected two whole numbers"),
+        (lambda: plotting.weight_images(np.ones((3, 6)), shape=(2.9, 3.2)), r"expected two whole numbers"),
+        (lambda: plotting.weight_images(np.ones((3, 6)), shape=(np.inf, 1)), r"expected two whole numbers"),
+        (lambda: plotting.weight_images(np.ones((3, 6)), shape=(2j, 3)), r"expected two whole numbers"),
+        (lambda: plotting.weight_images(np.ones((3, 6)), shape=(1, 2, 3)), r"expected two whole numbers"),
+        (lambda: plotting.weight_images(np.ones((3, 4)), names=np.array(2.0)), r"expected a list of names"),
         (
             lambda: plotting.weight_images(np.ones((3, 4)), names=["a"]),
             r"1 names, expected 3: one for each unit",
@@ -623,6 +849,17 @@ def test_what_is_right_is_blue_and_what_is_wrong_vermilion():
     assert shades[0, 0, 2] > shades[0, 0, 0]
     assert shades[0, 1, 0] > shades[0, 1, 2]
     assert shades[1, 0].tolist() == [1, 1, 1, 1]
+
+
+def test_the_shades_are_shares_of_the_class_and_of_the_most_frequent_mistake():
+    truth, taken = [0] * 100 + [1, 2, 2], [0] * 98 + [1, 1] + [1, 0, 2]
+    shades = plotting.confusion_matrix(truth, taken).axes[0].images[0].get_array()
+    blue, vermilion = (
+        [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)] for colour in plotting.COLOURS[:2]
+    )
+    assert shades[1, 1, :3].tolist() == pytest.approx(blue, abs=0.01)
+    assert shades[0, 1, :3].tolist() == pytest.approx(vermilion, abs=0.01)
+    assert shades[2, 0].tolist() != shades[0, 1].tolist()
 
 
 def test_a_class_without_examples_has_no_share():
@@ -690,6 +927,16 @@ def test_the_first_examples_that_are_wrong_are_shown_with_what_they_were_taken_f
     ]
 
 
+def test_the_least_pixel_that_is_shown_is_white_and_the_greatest_black():
+    images = (
+        plotting.misclassified([[5, 6, 7, 8], [6, 7, 8, 9], [0, 0, 0, 99]], [0, 1, 2], [1, 0, 2])
+        .axes[0]
+        .images
+    )
+    assert [image.get_clim() for image in images] == [(5, 9), (5, 9)]
+    assert [image.cmap(edge)[:3] for image in images[:1] for edge in (0.0, 1.0)] == [(1, 1, 1), (0, 0, 0)]
+
+
 def test_where_nothing_is_wrong_the_picture_says_so():
     figure = plotting.misclassified(np.zeros((3, 4)), [0, 1, 1], [0, 1, 1], title="all right")
     assert texts(figure.axes[0]) == ["0 of 3 are misclassified"]
@@ -712,6 +959,10 @@ def test_only_what_is_shown_has_to_be_finite():
     [
         (lambda: plotting.misclassified(np.ones((3, 4)), [0, 1], [0, 1]), r"X has 3 examples, y 2 labels"),
         (lambda: plotting.misclassified(np.ones((2, 5)), [0, 1], [1, 1]), r"fill no square"),
+        (
+            lambda: plotting.misclassified(np.ones((2, 4)), [0, 1], [1, 1], shape=[np.inf, 1]),
+            r"expected two whole numbers",
+        ),
         (lambda: plotting.misclassified(np.ones(2), [0, 1], [1, 1]), r"expected \(n, pixels\)"),
         (lambda: plotting.misclassified(np.ones((2, 4)), [0, 1], [1, 1], count=0), r"count is 0"),
         (lambda: plotting.misclassified([[np.nan] * 4] * 2, [0, 1], [1, 1]), r"is nan, and only finite"),
@@ -784,6 +1035,10 @@ def test_an_activation_that_raises_far_out_is_an_error_that_says_where():
         ),
         (lambda: plotting.activation_curves(["relu", "swish"]), r"did you mean 'silu'"),
         (lambda: plotting.activation_curves(["softmax"]), r"softmax is a function of all z of a layer"),
+        (lambda: plotting.activation_curves(3), r"names is 3, expected names of activations"),
+        (lambda: plotting.activation_curves(np.array(2.0)), r"expected names of activations"),
+        (lambda: plotting.activation_curves(b"relu"), r"names is b'relu', expected names of activations"),
+        (lambda: plotting.activation_curves("relu", high=10**400), r"expected two numbers"),
         (lambda: plotting.activation_curves([]), r"names is empty"),
         (
             lambda: plotting.activation_curves("relu", low=1, high=1),
@@ -945,6 +1200,12 @@ def test_the_levels_hold_every_value():
         assert len(levels) <= 22
 
 
+def test_what_lies_below_the_lowest_level_is_white():
+    figure = plotting.error_surface(lambda w, b: max(0.0, w) ** 3 * 100, RAMP, RAMP)
+    assert filled_at(figure, -0.5, 0.0).tolist() == [1, 1, 1]
+    assert numbers(figure.axes[1])[0].startswith("≤")
+
+
 def test_a_descent_is_drawn_with_its_beginning_and_its_end():
     steps = [(0.9, 0.8), (0.4, 0.5), (0.1, 0.0)]
     axes = plotting.error_surface(bowl, RAMP, RAMP, descent=steps).axes[0]
@@ -1012,6 +1273,11 @@ def test_a_descent_that_diverges_is_drawn_until_it_is_far_away():
             r"no point that is finite",
         ),
         (
+            lambda: plotting.error_surface(lambda w, b: [[1], [1, 2]], [0, 1], [0, 1]),
+            r"is no array, expected one",
+        ),
+        (lambda: plotting.error_surface(bowl, [0, 1], [0, 1], labels=np.array(2.0)), r"expected two names"),
+        (
             lambda: plotting.error_surface(bowl, [0, 1], [0, 1], labels="wb"),
             r"labels is 'wb', expected two names",
         ),
@@ -1067,6 +1333,12 @@ def test_gradients_over_time_are_a_line_a_layer():
     assert sorted(texts(axes)) == ["layers.0", "layers.1"]
 
 
+def test_a_norm_of_zero_is_a_gap_on_a_logarithmic_axis():
+    axes = plotting.gradient_magnitudes([{"a": [100.0], "b": [b]} for b in (1.0, 0.0, 2.0)]).axes[0]
+    assert axes.get_yscale() == "log"
+    assert np.isnan(axes.get_lines()[1].get_ydata()).tolist() == [False, True, False]
+
+
 @pytest.mark.parametrize("several", [False, True])
 @pytest.mark.parametrize(("ratio", "scale"), [(5.0, "linear"), (0.01, "log"), (0.0, "linear")])
 def test_norms_that_differ_by_decades_have_a_logarithmic_axis(ratio, scale, several):
@@ -1116,6 +1388,8 @@ def test_names_of_layers_do_not_run_into_each_other(layers):
             r"gradients\[1\] has the keys \['b'\], but gradients\[0\] has \['a'\]",
         ),
         ({"a": 1.0}, r"gradients\['a'\] is one number"),
+        ({1: [1.0]}, r"gradients has the key 1, expected names such as 'layers.0.weights'"),
+        (np.array(2.0), r"holds a ndarray, expected what net.gradients"),
         (3, r"expected what net.gradients"),
         ([[1.0]], r"holds a list, expected what net.gradients"),
         ({f"layers.{i}": [1.0] for i in range(61)}, r"61 layers, and at most 60 bars"),

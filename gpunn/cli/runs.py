@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .. import checkpoint
 from ..data import Standardizer
-from ..errors import ArgumentError, FormatError, GpunnError
+from ..errors import ArgumentError, DataError, FormatError, GpunnError
 from ..history import History
 from ..network import Sequential
 from ..plotting import MissingMatplotlibError, compare_runs, learning_curves
@@ -276,7 +276,7 @@ def draw_together(histories: Mapping[int, History], folder: Path, title: str) ->
 def _draw(folder: Path, picture: Callable[[Path], Any]) -> str:
     try:
         picture(folder / PICTURE)
-    except MissingMatplotlibError as error:
+    except (MissingMatplotlibError, DataError) as error:
         # A run is worth keeping without its picture.
         return f"no {PICTURE}: {error}"
     return _saved(folder / PICTURE, "the numbers over the epochs")

@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 import math
+import operator
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..arrays import Array, as_numbers, first_where, on_gpu
-from ..errors import ArgumentError, DataError, ShapeError
+from ..errors import ArgumentError, DataError, ShapeError, unknown_name
 
-__all__ = ["called", "column", "held", "image_shape", "labels", "numbers", "two_names"]
+__all__ = [
+    "LARGEST",
+    "called",
+    "column",
+    "held",
+    "image_shape",
+    "labels",
+    "listed",
+    "numbers",
+    "picture_path",
+    "picture_title",
+    "two_names",
+]
+
+#: What is further from 0 is refused: Matplotlib's differences and margins of it leave float64.
+LARGEST = 1e306
+
+#: What a picture can be written as.
+FORMATS = ("pdf", "png", "svg")
 
 
 def held(name: str, values: Any) -> Array:
@@ -25,7 +46,7 @@ def held(name: str, values: Any) -> Array:
 
 
 def numbers(name: str, values: Any) -> Array:
-    """The values in float64: some, and neither NaN nor infinite.
+    """The values in float64: some, and neither NaN nor infinite nor so large that axes cannot hold them.
 
     >>> numbers("x", [1, 2]).dtype
     dtype('float64')
@@ -40,6 +61,9 @@ def numbers(name: str, values: Any) -> Array:
         where = ", ".join(str(int(i)) for i in np.unravel_index(at[0], array.shape))
         one = f"{name}[{where}]" if where else name
         raise DataError(f"{one} is {array.flat[at[0]]}, and only finite numbers can be drawn")
+    largest = max(array.max(), -array.min())
+    if largest > LARGEST:
+        raise DataError(f"{name} goes as far as ±{largest:g}, expected at most ±{LARGEST:g}: scale it")
     return array
 
 
@@ -84,9 +108,7 @@ def called(names: Iterable[Any] | None, count: int | None, what: str, default: s
     """A name for each of so many things; as many as there are where the count is open."""
     if names is None:
         return [f"{default}{i}" for i in range(count or 0)]
-    if isinstance(names, str) or not isinstance(names, Iterable):
-        raise ArgumentError(f"names is {names!r}, expected a list of names, one for each {what}")
-    found = [str(name) for name in names]
+    found = [str(name) for name in listed("names", names, f"a list of names, one for each {what}")]
     if count is not None and len(found) != count:
         raise ArgumentError(f"names has {len(found)} names, expected {count}: one for each {what}")
     return found
@@ -94,10 +116,58 @@ def called(names: Iterable[Any] | None, count: int | None, what: str, default: s
 
 def two_names(argument: str, names: Any) -> tuple[str, str]:
     """The names of two axes."""
-    found = [] if isinstance(names, str) or not isinstance(names, Iterable) else [str(name) for name in names]
+    expected = "two names, such as ('x', 'y')"
+    found = [str(name) for name in listed(argument, names, expected)]
     if len(found) != 2:
-        raise ArgumentError(f"{argument} is {names!r}, expected two names, such as ('x', 'y')")
+        raise ArgumentError(f"{argument} is {names!r}, expected {expected}")
     return found[0], found[1]
+
+
+def listed(argument: str, values: Any, expected: str) -> list[Any]:
+    """What is passed as a list, one text being none.
+
+    >>> listed("names", "relu", "a list of names")
+    Traceback (most recent call last):
+        ...
+    gpunn.errors.ArgumentError: names is 'relu', expected a list of names
+    """
+    try:
+        # An array of no axes says that it is iterable, and is not.
+        found = None if isinstance(values, (str, bytes)) else list(values)
+    except TypeError:
+        found = None
+    if found is None:
+        raise ArgumentError(f"{argument} is {values!r}, expected {expected}")
+    return found
+
+
+def picture_title(title: Any) -> str:
+    """The title, empty where there is none."""
+    if title is not None and not isinstance(title, str):
+        raise ArgumentError(f"title is {title!r}, expected a str")
+    return title or ""
+
+
+def picture_path(path: Any) -> tuple[Path, str]:
+    """Where a picture is written, and in which format.
+
+    >>> picture_path("curves.PNG")[1]
+    'png'
+    >>> picture_path("curves.jpg")
+    Traceback (most recent call last):
+        ...
+    gpunn.errors.UnknownNameError: unknown picture format 'jpg': did you mean 'png'? Known: pdf, png, svg
+    """
+    try:
+        place = os.fspath(path)
+    except TypeError:
+        place = None
+    if not isinstance(place, str) or "\0" in place:
+        raise ArgumentError(f"path is {path!r}, expected the path of a file, such as 'picture.png'")
+    suffix = Path(place).suffix.lower().removeprefix(".")
+    if suffix not in FORMATS:
+        raise unknown_name("picture format", suffix, FORMATS)
+    return Path(place), suffix
 
 
 def image_shape(shape: Any, example: tuple[int, ...], what: str) -> tuple[int, int]:
@@ -120,10 +190,11 @@ def image_shape(shape: Any, example: tuple[int, ...], what: str) -> tuple[int, i
         if side * side != count:
             raise ShapeError(f"{what} has {count} numbers, which fill no square: give shape=(rows, columns)")
         return side, side
+    expected = "two whole numbers: (rows, columns)"
     try:
-        rows, columns = (int(length) for length in shape)
+        rows, columns = map(operator.index, listed("shape", shape, expected))
     except (TypeError, ValueError):
-        raise ArgumentError(f"shape is {shape!r}, expected two whole numbers: (rows, columns)") from None
+        raise ArgumentError(f"shape is {shape!r}, expected {expected}") from None
     if rows < 1 or columns < 1 or rows * columns != count:
         raise ShapeError(
             f"shape is {shape!r}, but {what} has {count} numbers: expected rows · columns = {count}"

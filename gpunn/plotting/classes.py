@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import ArgumentError, DataError, ShapeError
 from .checks import called, labels
-from .figure import COLOURS, DARK, EDGE, TEXT, Sheet, colour_map
+from .figure import COLOURS, DARK, EDGE, TEXT, Sheet, colour_map, name_axes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,6 +62,8 @@ def confusion_matrix(
     gpunn.GpunnError
         For no examples, numbers of labels that differ, a label that is none or has no name, more than 100
         classes; if there is no such picture format.
+    OSError
+        If the picture cannot be written there: such as into a folder that does not exist.
 
     Examples
     --------
@@ -109,16 +111,15 @@ def confusion_matrix(
 
     small = min(TEXT, 0.75 * cell * 72, max(6.0, TEXT * NAME / widest))
     short = [sheet.fitted(word, NAME, small, small)[0] for word in words]
-    axes.set_xticks(range(classes), short)
-    axes.set_yticks(range(classes), short)
+    axes.set_xticks(range(classes), short, parse_math=False)
+    axes.set_yticks(range(classes), short, parse_math=False)
     axes.set_xticks(np.arange(classes - 1) + 0.5, minor=True)
     axes.set_yticks(np.arange(classes - 1) + 0.5, minor=True)
     axes.grid(which="minor", color="#eeeeee", linewidth=0.5)
     axes.tick_params(which="both", length=0, labelsize=small, labelcolor=DARK)
     if max(sheet.width_of(word, small) for word in short) > 0.9 * cell:
         axes.tick_params(axis="x", labelrotation=90)
-    axes.set_xlabel("predicted class", fontsize=TEXT + 0.5, color=DARK)
-    axes.set_ylabel("true class", fontsize=TEXT + 0.5, color=DARK)
+    name_axes(axes, "predicted class", "true class")
     for spine in axes.spines.values():
         spine.set(color=EDGE, linewidth=0.6)
     hits = int(np.trace(counts))

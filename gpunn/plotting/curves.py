@@ -8,10 +8,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ..errors import ArgumentError, DataError
+import numpy as np
+
+from ..errors import ArgumentError, DataError, whole_number
 from ..history import History
 from ..metrics import METRICS
-from .figure import COLOURS, DARK, DPI, TEXT, empty_figure, logarithmic, name_at_the_ends, styled, written
+from .checks import LARGEST
+from .figure import (
+    COLOURS,
+    DARK,
+    DPI,
+    TEXT,
+    Sheet,
+    above,
+    logarithmic,
+    name_at_the_ends,
+    name_axes,
+    styled,
+    written,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,9 +35,9 @@ if TYPE_CHECKING:
 __all__ = ["compare_runs", "learning_curves"]
 
 #: Inches: a panel's width and height, and the least room on its left, on its right (where the curves are
-#: named), above (where its best epoch is told) and below; and the room for a title. Longer names get more.
+#: named), above (where its best epoch is told) and below. Longer names get more.
 WIDTH, HEIGHT = 2.75, 2.25
-LEFT, RIGHT, ABOVE, BELOW, TITLE = 0.62, 0.85, 0.3, 0.5, 0.28
+LEFT, RIGHT, ABOVE, BELOW = 0.62, 0.85, 0.3, 0.5
 
 #: How many panels stand beside each other.
 ACROSS = 3
@@ -100,6 +115,8 @@ def learning_curves(
         If Matplotlib cannot be imported.
     gpunn.GpunnError
         If there is no epoch to draw, or no such picture format.
+    OSError
+        If the picture cannot be written there: such as into a folder that does not exist.
 
     Examples
     --------
@@ -108,7 +125,9 @@ def learning_curves(
     >>> [axes.get_ylabel() for axes in learning_curves(history).axes]
     ['loss', 'accuracy (%)']
     """
-    _check([history])
+    _check({"history": history})
+    if kept is not None and whole_number("kept", kept, 0) not in [record["epoch"] for record in history]:
+        raise ArgumentError(f"kept is {kept}, and the history has no such epoch")
     panels = []
     for key in _measured([history]):
         curves = [
@@ -126,7 +145,7 @@ def compare_runs(
     """Several runs over each other: loss, accuracy and metrics on the held-out data, or else in training.
 
     Up to seven runs have a colour and a name each. More are drawn alike, thin, under their mean over the
-    epochs that all of them reached.
+    epochs that all of them reached with a finite number.
 
     Parameters
     ----------
@@ -146,6 +165,8 @@ def compare_runs(
         If Matplotlib cannot be imported.
     gpunn.GpunnError
         If there is no run, or one without an epoch; if there is no such picture format.
+    OSError
+        If the picture cannot be written there: such as into a folder that does not exist.
 
     Examples
     --------
@@ -154,9 +175,10 @@ def compare_runs(
     >>> [axes.get_ylabel() for axes in compare_runs(runs).axes]
     ['loss, held-out']
     """
-    if not runs:
-        raise ArgumentError("runs is empty, expected {'name': history, ...}")
-    _check(runs.values())
+    if not isinstance(runs, Mapping) or not runs:
+        came = "is empty" if isinstance(runs, Mapping) else f"is a {type(runs).__name__}"
+        raise ArgumentError(f"runs {came}, expected {{'name': history, ...}}")
+    _check({f"runs[{name!r}]": history for name, history in runs.items()})
     panels = []
     for key in _measured(runs.values()):
         held_out = _have(runs.values(), f"val_{key}")
@@ -167,9 +189,17 @@ def compare_runs(
     return written(_figure(panels, title), path)
 
 
-def _check(histories: Iterable[History]) -> None:
-    if not all(map(len, histories)):
-        raise DataError("the history has no epochs, so there is nothing to draw: train for one at least")
+def _check(histories: Mapping[str, History]) -> None:
+    for name, history in histories.items():
+        if not isinstance(history, History):
+            raise ArgumentError(
+                f"{name} is a {type(history).__name__}, expected a gpunn.History, as training gives it; of "
+                "records {'epoch': 1, 'loss': ...} make one: gpunn.History(records)"
+            )
+        if not len(history):
+            raise DataError(f"{name} has no epochs, so there is nothing to draw: train for one at least")
+        for i, record in enumerate(history):
+            whole_number(f"'epoch' of record {i} of {name}", record.get("epoch"), 0)
 
 
 def _is_share(key: str) -> bool:
@@ -211,51 +241,55 @@ def _have(histories: Iterable[History], entry: str) -> bool:
 def _overlay(runs: Mapping[str, History], entry: str) -> list[_Curve]:
     if len(runs) <= len(COLOURS):
         return [
-            _curve(history, entry, name, colour)
+            _curve(history, entry, str(name), colour)
             for (name, history), colour in zip(runs.items(), COLOURS, strict=False)
         ]
     thin = [_curve(history, entry, "", "#9cc3de", width=0.7) for history in runs.values()]
-    shared = range(min(len(curve.values) for curve in thin))
-    means = tuple(sum(curve.values[i] for curve in thin) / len(thin) for i in shared)
-    return [*thin, _Curve(f"mean of {len(thin)}", COLOURS[0], thin[0].epochs[: len(means)], means, width=2.0)]
+    values = [dict(zip(curve.epochs, curve.values, strict=True)) for curve in thin]
+    shared = tuple(sorted(set(values[0]).intersection(*values)))
+    means = tuple(sum(run[epoch] / len(thin) for run in values) for epoch in shared)
+    return [*thin, _Curve(f"mean of {len(thin)}", COLOURS[0], shared, means, width=2.0)]
 
 
 def _curve(history: History, entry: str, name: str, colour: str, width: float = 1.6) -> _Curve:
     scale = 100 if _is_share(entry) else 1
     points = [(record["epoch"], record.get(entry)) for record in history]
-    finite = [(epoch, scale * value) for epoch, value in points if value is not None and math.isfinite(value)]
+    kinds = (int, float, np.integer, np.floating)
+    finite = [
+        (epoch, scale * float(value))
+        for epoch, value in points
+        if isinstance(value, kinds) and abs(scale * value) <= LARGEST
+    ]
     return _Curve(name, colour, tuple(x for x, _ in finite), tuple(y for _, y in finite), width)
 
 
 def _figure(panels: Sequence[_Panel], title: str | None) -> Figure:
     panels = [replace(panel, curves=[curve for curve in panel.curves if curve.values]) for panel in panels]
     panels = [panel for panel in panels if panel.curves]
-    figure = empty_figure()
+    if not panels:
+        raise DataError("no loss, accuracy or other metric is finite in any epoch: there is nothing to draw")
+    sheet = Sheet()
+    figure = sheet.figure
     drawn = [figure.add_axes((0, 0, 1, 1), facecolor="white") for _ in panels]
-    _lay_out(figure, drawn, LEFT, RIGHT, title)
+    _lay_out(figure, drawn, LEFT, RIGHT, 0.0)
     for axes, panel in zip(drawn, panels, strict=True):
         _panel(axes, panel)
         if panel.mark is not None:
             _mark(axes, panel, *panel.mark)
-    left, right = _needed(drawn)
-    _lay_out(figure, drawn, max(LEFT, left), max(RIGHT, right), title)
-    if title:
-        size = figure.get_size_inches()
-        text = figure.text(
-            max(LEFT, left) / size[0], 1 - 0.12 / size[1], title, va="top", fontsize=10, fontweight="bold"
-        )
-        # A long title is made smaller rather than cut off.
-        room = (size[0] - max(LEFT, left) - 0.1) * DPI
-        text.set_fontsize(10 * min(1.0, room / max(text.get_window_extent().width, 1.0)))
+    left, right = map(max, (LEFT, RIGHT), _needed(drawn))
+    _lay_out(figure, drawn, left, right, 0.0)
+    lines = sheet.broken(title, figure.get_size_inches()[0] - left - 0.1)
+    _lay_out(figure, drawn, left, right, above(lines))
+    sheet.entitle(lines, left)
     return figure
 
 
-def _lay_out(figure: Figure, drawn: Sequence[Axes], left: float, right: float, title: str | None) -> None:
-    """Give the figure its size, and each panel its place."""
+def _lay_out(figure: Figure, drawn: Sequence[Axes], left: float, right: float, title: float) -> None:
+    """Give the figure its size, and each panel its place below a title that is so high."""
     across = max(1, min(ACROSS, len(drawn)))
     rows = -(-len(drawn) // across)
     cell, line = left + WIDTH + right, ABOVE + HEIGHT + BELOW
-    size = (cell * across, line * rows + (TITLE if title else 0.0))
+    size = (cell * across, line * rows + title)
     figure.set_size_inches(size)
     for i, axes in enumerate(drawn):
         x, y = cell * (i % across) + left, line * (rows - 1 - i // across) + BELOW
@@ -291,7 +325,6 @@ def _panel(axes: Axes, panel: _Panel) -> None:
             solid_capstyle="round",
             clip_on=cut,
         )
-    axes.set_ylabel(panel.label, fontsize=TEXT + 0.5, color=DARK)
     if _is_share(panel.key):
         axes.set_ylim(top=min(100.0, axes.get_ylim()[1]))
     elif cut:
@@ -302,7 +335,7 @@ def _panel(axes: Axes, panel: _Panel) -> None:
         # Numbers with many digits are hard to read.
         axes.ticklabel_format(axis="y", scilimits=(-2, 5))
         axes.yaxis.get_offset_text().set(fontsize=TEXT, color=DARK)
-    axes.set_xlabel("epoch", fontsize=TEXT + 0.5, color=DARK)
+    name_axes(axes, "epoch", panel.label)
     _epochs(axes, [epoch for curve in curves for epoch in curve.epochs])
     styled(axes)
     ends = [(curve.name, curve.colour, curve.values[-1]) for curve in curves if curve.name]

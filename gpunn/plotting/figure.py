@@ -6,12 +6,12 @@ import io
 import math
 import os
 from bisect import bisect
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import GpunnError, unknown_name
+from ..errors import GpunnError
 from ..files import write_atomically
+from .checks import picture_path, picture_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,12 +28,14 @@ __all__ = [
     "TEXT",
     "MissingMatplotlibError",
     "Sheet",
+    "above",
     "apart",
     "colour_bar",
     "colour_map",
     "empty_figure",
     "logarithmic",
     "name_at_the_ends",
+    "name_axes",
     "one_for_each",
     "styled",
     "written",
@@ -90,7 +92,7 @@ class Sheet:
 
     def width_of(self, words: str, size: float, weight: str = "normal") -> float:
         """The inches that a line of text takes."""
-        text = self.figure.text(0, 0, words, fontsize=size, fontweight=weight)
+        text = self.figure.text(0, 0, words, fontsize=size, fontweight=weight, parse_math=False)
         width = float(text.get_window_extent().width) / DPI
         text.remove()
         return width
@@ -114,25 +116,35 @@ class Sheet:
         below = min(box.y0 for box in boxes) / DPI - MARGIN
         width = max(box.x1 for box in boxes) / DPI + MARGIN - left
         height = max(box.y1 for box in boxes) / DPI + MARGIN - below
-        lines: list[str] = []
         if title:
             width = max(width, LEAST_WIDTH)
-            lines = self._broken(title, width - 2 * MARGIN)
-            height += LINE * len(lines) + 0.1
+        lines = self.broken(title, width - 2 * MARGIN)
+        height += above(lines)
         self.figure.set_size_inches(width, height)
         for axes, (x, y, w, h) in self._places:
             axes.set_position(((x - left) / width, (y - below) / height, w / width, h / height))
-        if lines:
-            place = MARGIN / width, 1 - MARGIN / height
-            self.figure.text(
-                *place, "\n".join(lines), va="top", fontsize=TITLE, fontweight="bold", linespacing=1.15
-            )
+        self.entitle(lines, MARGIN)
         return written(self.figure, path)
 
-    def _broken(self, title: str, room: float) -> list[str]:
+    def entitle(self, lines: Sequence[str], left: float) -> None:
+        """Write the lines of the title on top, so far from the left."""
+        if lines:
+            width, height = self.figure.get_size_inches()
+            self.figure.text(
+                left / width,
+                1 - MARGIN / height,
+                "\n".join(lines),
+                va="top",
+                fontsize=TITLE,
+                fontweight="bold",
+                linespacing=1.15,
+                parse_math=False,
+            )
+
+    def broken(self, title: str | None, room: float) -> list[str]:
         """The title in lines that are no wider than the room; a word that is wider is cut in two."""
         lines: list[str] = []
-        for part in title.splitlines():
+        for part in picture_title(title).splitlines():
             line = ""
             for word in part.split():
                 longer = f"{line} {word}" if line else word
@@ -147,6 +159,18 @@ class Sheet:
                 line = longer
             lines.append(line)
         return lines
+
+
+def above(lines: Sequence[str]) -> float:
+    """The inches that the lines of a title take."""
+    return LINE * len(lines) + 0.1 if lines else 0.0
+
+
+def name_axes(axes: Axes, x: str | None = None, y: str | None = None) -> None:
+    """Write what the axes measure, as it is: a ``$`` begins no formula."""
+    for axis, words in ((axes.xaxis, x), (axes.yaxis, y)):
+        if words is not None:
+            axis.set_label_text(words, fontsize=TEXT + 0.5, color=DARK, parse_math=False)
 
 
 def styled(axes: Axes, grid: bool = True) -> None:
@@ -190,7 +214,16 @@ def name_at_the_ends(
     x = axes.get_xlim()[1]
     places = [min(1.0, max(0.0, float(to_axes.transform((x, value))[1]))) for _, _, value in ends]
     for (name, colour, _), place in zip(ends, apart(places, 1.25 * size / 72 / height), strict=True):
-        axes.text(1.03, place, name, transform=axes.transAxes, va="center", color=colour, fontsize=size)
+        axes.text(
+            1.03,
+            place,
+            name,
+            transform=axes.transAxes,
+            va="center",
+            color=colour,
+            fontsize=size,
+            parse_math=False,
+        )
 
 
 def colour_bar(axes: Axes, drawn: ScalarMappable, label: str, **options: Any) -> None:
@@ -198,7 +231,7 @@ def colour_bar(axes: Axes, drawn: ScalarMappable, label: str, **options: Any) ->
     bar = axes.figure.colorbar(drawn, cax=axes, **options)
     bar.outline.set(edgecolor=EDGE, linewidth=0.6)
     axes.minorticks_off()
-    axes.set_ylabel(label, fontsize=TEXT + 0.5, color=DARK)
+    name_axes(axes, y=label)
     axes.tick_params(labelsize=TEXT - 0.5, color=EDGE, labelcolor=DARK, width=0.6, length=3)
 
 
@@ -246,11 +279,7 @@ def written(figure: Figure, path: str | os.PathLike[str] | None) -> Figure:
     """The figure, written atomically to the path where there is one."""
     if path is None:
         return figure
-    target = Path(path)
-    suffix = target.suffix.lower().removeprefix(".")
-    formats: Mapping[str, Any] = figure.canvas.get_supported_filetypes()
-    if suffix not in formats:
-        raise unknown_name("picture format", suffix, formats)
+    target, suffix = picture_path(path)
     about = {"Software": "gpunn"} if suffix == "png" else None
     picture = io.BytesIO()
     figure.savefig(picture, format=suffix, metadata=about)

@@ -12,8 +12,8 @@ import numpy as np
 from ..activations import ACTIVATIONS, Activation, Scalar, activation
 from ..arrays import Array
 from ..errors import ArgumentError
-from .checks import column, two_names
-from .figure import COLOURS, DARK, TEXT, Sheet, name_at_the_ends, one_for_each, styled
+from .checks import LARGEST, column, listed, two_names
+from .figure import COLOURS, DARK, TEXT, Sheet, name_at_the_ends, name_axes, one_for_each, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,6 +67,8 @@ def activation_curves(
     gpunn.GpunnError
         For a name that there is not, with the nearest one that is; for low ≥ high; for a registered σ that
         raises there; if there is no such picture format.
+    OSError
+        If the picture cannot be written there: such as into a folder that does not exist.
 
     Examples
     --------
@@ -76,7 +78,9 @@ def activation_curves(
     >>> float(max(sigma_prime.get_ydata()))
     0.25
     """
-    chosen = [*ACTIVATIONS] if names is None else [names] if isinstance(names, str) else [*names]
+    if isinstance(names, str):
+        names = [names]
+    chosen = [*ACTIVATIONS] if names is None else listed("names", names, "names of activations")
     if not chosen:
         raise ArgumentError("names is empty, expected names of activations, or None for all of them")
     if "softmax" in chosen:
@@ -84,10 +88,12 @@ def activation_curves(
     rows = [activation(name) for name in chosen]
     try:
         low, high = float(low), float(high)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ArgumentError(f"low is {low!r}, high is {high!r}, expected two numbers") from None
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ArgumentError(f"low is {low}, high is {high}, expected finite numbers with low < high")
+    if not -LARGEST <= low < high <= LARGEST:
+        raise ArgumentError(
+            f"low is {low}, high is {high}, expected finite numbers with low < high, up to ±{LARGEST:g}"
+        )
     sampled = [_sampled(row, low, high) for row in rows]
     sheet = Sheet()
     across = min(4, len(rows))
@@ -99,15 +105,14 @@ def activation_curves(
         axes.set_xlabel("z", fontsize=TEXT, color=DARK, labelpad=1)
         styled(axes)
         words, size = sheet.fitted(row.name, PANEL[0] + 0.2, TEXT + 0.5)
-        axes.text(0, 1.15, words, transform=axes.transAxes, fontsize=size, fontweight="bold")
+        axes.text(
+            0, 1.15, words, transform=axes.transAxes, fontsize=size, fontweight="bold", parse_math=False
+        )
         words, size = sheet.fitted(_formula(row), PANEL[0] + 0.4, TEXT - 1.5, 5.5)
-        axes.text(0, 1.04, words, transform=axes.transAxes, fontsize=size, color=DARK)
+        axes.text(0, 1.04, words, transform=axes.transAxes, fontsize=size, color=DARK, parse_math=False)
         ends = [
             (name, colour, float(values[-1]))
-            for name, colour, values in (
-                (r"$\sigma$", COLOURS[0], a),
-                (r"$\sigma^\prime$", COLOURS[1], slope),
-            )
+            for name, colour, values in (("σ", COLOURS[0], a), ("σ′", COLOURS[1], slope))
             if math.isfinite(values[-1])
         ]
         name_at_the_ends(axes, ends, PANEL[1], TEXT + 1.5)
@@ -124,7 +129,7 @@ def _formula(row: Activation) -> str:
 
 
 def _sampled(row: Activation, low: float, high: float) -> tuple[Array, Array, Array]:
-    """z, σ(z), and σ′(z) with NaN at each kink; what is not finite is NaN."""
+    """z, σ(z), and σ′(z) with NaN at each kink; what is not finite or too large is NaN."""
     z = np.linspace(low, high, POINTS)
     kinks = [kink for kink in row.kinks if low < kink < high]
     for kink in kinks:
@@ -147,7 +152,7 @@ def _values(name: str, word: str, function: Scalar, at: Array) -> Array:
                 f"activation {name!r}: {word}({value!r}) raises {type(error).__name__}: {error}: "
                 "choose low and high between which it does not"
             ) from error
-    return np.where(np.isfinite(found), found, np.nan)
+    return np.where(np.abs(found) <= LARGEST, found, np.nan)
 
 
 def fitted_curves(
@@ -192,6 +197,8 @@ def fitted_curves(
     gpunn.GpunnError
         For arrays that are empty, not finite or not one number a point; for a difference to a y that is not
         given; if there is no such picture format.
+    OSError
+        If the picture cannot be written there: such as into a folder that does not exist.
 
     Examples
     --------
@@ -232,7 +239,7 @@ def fitted_curves(
     for (name, fit), colour in zip(values.items(), colours, strict=True):
         axes.plot(at, fit, color=colour, linewidth=1.6, marker=marker)
         ends.append((sheet.fitted(name, NAME, TEXT, TEXT)[0], colour, float(fit[-1])))
-    axes.set_ylabel(up, fontsize=TEXT + 0.5, color=DARK)
+    name_axes(axes, y=up)
     styled(axes)
     name_at_the_ends(axes, ends, FIT[1])
     lowest = axes
@@ -241,7 +248,7 @@ def fitted_curves(
         lowest.axhline(0, color="#a8a8a8", linewidth=2)
         for fit, colour in zip(values.values(), colours, strict=True):
             lowest.plot(at, fit - target, color=colour, linewidth=1.4, marker=marker)
-        lowest.set_ylabel(f"fit − {up}", fontsize=TEXT + 0.5, color=DARK)
+        name_axes(lowest, y=f"fit − {up}")
         lowest.set_xlim(axes.get_xlim())
         axes.tick_params(labelbottom=False)
         styled(lowest)
@@ -249,7 +256,7 @@ def fitted_curves(
         # Numbers with many digits are hard to read.
         panel.ticklabel_format(axis="y", scilimits=(-3, 5))
         panel.yaxis.get_offset_text().set(fontsize=TEXT, color=DARK)
-    lowest.set_xlabel(across, fontsize=TEXT + 0.5, color=DARK)
+    name_axes(lowest, across)
     sheet.figure.align_ylabels([axes, lowest])
     return sheet.finish(title, path)
 

@@ -12,7 +12,17 @@ import numpy as np
 from ..arrays import Array
 from ..errors import ArgumentError, DataError, ShapeError
 from .checks import numbers
-from .figure import COLOURS, DARK, TEXT, Sheet, logarithmic, name_at_the_ends, one_for_each, styled
+from .figure import (
+    COLOURS,
+    DARK,
+    TEXT,
+    Sheet,
+    logarithmic,
+    name_at_the_ends,
+    name_axes,
+    one_for_each,
+    styled,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -61,6 +71,8 @@ def gradient_magnitudes(
     gpunn.GpunnError
         For no gradients, gradients that are not finite, mappings with different keys, more than 60 bars or 15
         lines; if there is no such picture format.
+    OSError
+        If the picture cannot be written there: such as into a folder that does not exist.
 
     Examples
     --------
@@ -93,7 +105,7 @@ def gradient_magnitudes(
     names = [key.removesuffix(".weights").removesuffix(".bias") for key in keys]
     sheet = Sheet()
     (_lines if over_time else _bars)(sheet, names, norms)
-    sheet.figure.axes[0].set_ylabel(label, fontsize=TEXT + 0.5, color=DARK)
+    name_axes(sheet.figure.axes[0], y=label)
     return sheet.finish(title, path)
 
 
@@ -101,7 +113,7 @@ def _mappings(gradients: Any) -> list[Mapping[str, Any]]:
     try:
         taken = [gradients] if isinstance(gradients, Mapping) else list(gradients)
     except TypeError:
-        taken = [None]
+        taken = [gradients]
     if not taken or (isinstance(taken[0], Mapping) and not taken[0]):
         raise DataError("gradients is empty, so there is nothing to draw")
     for i, one in enumerate(taken):
@@ -115,6 +127,12 @@ def _mappings(gradients: Any) -> list[Mapping[str, Any]]:
                 f"gradients[{i}] has the keys {list(one)}, but gradients[0] has {list(taken[0])}: expected "
                 "gradients of one network"
             )
+    strange = [key for key in taken[0] if not isinstance(key, str)]
+    if strange:
+        raise ArgumentError(
+            f"gradients has the key {strange[0]!r}, expected names such as 'layers.0.weights', as "
+            "net.gradients(X, y) gives them"
+        )
     return cast("list[Mapping[str, Any]]", taken)
 
 
@@ -139,7 +157,8 @@ def _norm(name: str, values: Any) -> float:
     if array.ndim == 0:
         raise ShapeError(f"{name} is one number, expected the array that net.gradients(X, y) gives")
     largest = float(np.abs(array).max())
-    return largest * float(np.linalg.norm(array / largest)) if largest else 0.0
+    norm = largest * float(np.linalg.norm(array / largest)) if largest else 0.0
+    return float(numbers(f"the norm of {name}", norm))
 
 
 def _limits(norms: Array) -> tuple[float, float, bool]:
@@ -162,7 +181,8 @@ def _bars(sheet: Sheet, names: Sequence[str], norms: Array) -> None:
     step = max(0.2, min(max(0.5, number), WIDEST / len(names))) if turned else max(0.5, widest)
     axes = sheet.panel(0, 0, max(2.2, step * len(names)), HEIGHT)
     axes.bar(range(len(names)), heights, color=COLOURS[0], width=0.62)
-    axes.set_xticks(range(len(names)), [sheet.fitted(name, NAME, TEXT, TEXT)[0] for name in names])
+    short = [sheet.fitted(name, NAME, TEXT, TEXT)[0] for name in names]
+    axes.set_xticks(range(len(names)), short, parse_math=False)
     axes.set_xlim(-0.6, len(names) - 0.4)
     low, high, decades = _limits(norms)
     if decades:
@@ -186,7 +206,7 @@ def _bars(sheet: Sheet, names: Sequence[str], norms: Array) -> None:
             color=DARK,
             rotation=90 if number > step + 0.05 else 0,
         )
-    axes.set_xlabel("from the input to the output", fontsize=TEXT + 0.5, color=DARK)
+    name_axes(axes, "from the input to the output")
 
 
 def _lines(sheet: Sheet, names: Sequence[str], norms: Array) -> None:
@@ -209,4 +229,4 @@ def _lines(sheet: Sheet, names: Sequence[str], norms: Array) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
     styled(axes)
     name_at_the_ends(axes, ends, HEIGHT)
-    axes.set_xlabel("measurement", fontsize=TEXT + 0.5, color=DARK)
+    name_axes(axes, "measurement")

@@ -76,6 +76,8 @@ def weight_images(
     gpunn.GpunnError
         For weights that are empty, not finite, of another shape, or no square where no shape is given; for
         names that are not one a unit; if there is no such picture format.
+    OSError
+        If the picture cannot be written there: such as into a folder that does not exist.
 
     Examples
     --------
@@ -147,6 +149,8 @@ def misclassified(
     gpunn.GpunnError
         For empty data, numbers of examples that differ, labels that are none, pixels that are not finite or
         no square where no shape is given; if there is no such picture format.
+    OSError
+        If the picture cannot be written there: such as into a folder that does not exist.
 
     Examples
     --------
@@ -249,7 +253,16 @@ def _grid(
         frame = [x, x + wide, x + wide, x, x], [y, y, y + tall, y + tall, y]
         axes.plot(*frame, color=EDGE, linewidth=0.5, clip_on=False)
         words, size = sheet.fitted(caption, wide + GAP / 2, TEXT - 1)
-        axes.text(x + wide / 2, y - 0.03, words, fontsize=size, color=DARK, ha="center", va="bottom")
+        axes.text(
+            x + wide / 2,
+            y - 0.03,
+            words,
+            fontsize=size,
+            color=DARK,
+            ha="center",
+            va="bottom",
+            parse_math=False,
+        )
     axes.set(xlim=(0, width), ylim=(height, 0))
     if said:
         axes.text(0, height + 0.08, said, fontsize=TEXT, color=DARK, va="top")

@@ -12,11 +12,12 @@ import numpy as np
 from ..arrays import Array, as_numbers
 from ..errors import ArgumentError, DataError, ShapeError
 from .checks import numbers, two_names
-from .figure import COLOURS, DARK, TEXT, Sheet, colour_bar, colour_map, styled
+from .figure import COLOURS, DARK, TEXT, Sheet, colour_bar, colour_map, name_axes, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 __all__ = ["error_surface"]
 
@@ -79,6 +80,8 @@ def error_surface(
     gpunn.GpunnError
         For axes that do not rise, a cost that has another shape or is not finite, a path that has no points
         (w, b); if there is no such picture format.
+    OSError
+        If the picture cannot be written there: such as into a folder that does not exist.
 
     Examples
     --------
@@ -109,9 +112,8 @@ def error_surface(
     # A step of colour for each level, so that a logarithmic scale has as many colours as a linear one.
     colours = colour_map("cost", "#ffffff", "#d5e6f2", "#9cc3de", COLOURS[0], "#00304d")
     norm = BoundaryNorm(levels, colours.N)
-    # What lies below the lowest level belongs to it: white.
-    drawn = np.clip(values, levels[0], levels[-1])
-    filled = axes.contourf(across, up, drawn, levels=levels, cmap=colours, norm=norm)
+    # What lies below the lowest level is left as it is: white too.
+    filled = axes.contourf(across, up, values, levels=levels, cmap=colours, norm=norm)
     bar = sheet.panel(WIDTH + 0.15, 0, 0.12, HEIGHT)
     below = logarithmic and values.min() < levels[0]
     colour_bar(bar, filled, "cost C (logarithmic)" if logarithmic else "cost C", spacing="uniform")
@@ -121,13 +123,11 @@ def error_surface(
         words[0] = f"≤ {words[0]}"
     bar.set_yticks(ticks, words)
     axes.set(xlim=(across[0], across[-1]), ylim=(up[0], up[-1]))
-    for i, (name, points) in enumerate(ways.items()):
-        _draw(axes, name, points, PATHS[i % len(PATHS)])
-    axes.set_xlabel(names[0], fontsize=TEXT + 0.5, color=DARK)
-    axes.set_ylabel(names[1], fontsize=TEXT + 0.5, color=DARK)
+    drawn = [_draw(axes, points, PATHS[i % len(PATHS)]) for i, points in enumerate(ways.values())]
+    name_axes(axes, *names)
     styled(axes, grid=False)
     if any(ways):
-        _name(sheet, axes, list(ways))
+        _name(sheet, axes, drawn, list(ways))
     return sheet.finish(title, path)
 
 
@@ -136,7 +136,11 @@ def _at_each(cost: Callable[[float, float], Any], across: Array, up: Array) -> A
     values = np.empty((len(up), len(across)))
     for (i, j), _ in np.ndenumerate(values):
         w, b = float(across[j]), float(up[i])
-        value = np.asarray(cost(w, b))
+        given = cost(w, b)
+        try:
+            value = np.asarray(given)
+        except (TypeError, ValueError) as error:
+            raise ArgumentError(f"cost({w:g}, {b:g}) is no array, expected one number: {error}") from error
         if value.size != 1 or value.dtype.kind not in "biuf":
             raise ArgumentError(
                 f"cost({w:g}, {b:g}) is {value.dtype} of shape {value.shape}, expected one number"
@@ -226,20 +230,19 @@ def _ticks(levels: Array, logarithmic: bool) -> list[float]:
     return [numbered[0], *(level for level in numbered[1:] if f"{level:e}"[:3] in ("1.0", "2.0", "5.0"))]
 
 
-def _draw(axes: Axes, name: str, points: Array, colour: str) -> None:
+def _draw(axes: Axes, points: Array, colour: str) -> Line2D:
     """A path with its beginning and its end."""
     from matplotlib.patheffects import Normal, Stroke
 
     points = _until_far(points, axes)
     edge = "#000000" if colour == "#ffffff" else "#ffffff"
     around = [Stroke(linewidth=2.6, foreground=edge), Normal()]
-    axes.plot(
+    (line,) = axes.plot(
         *points.T,
         color=colour,
         linewidth=1.4,
         marker="o" if len(points) <= DOTS else None,
         markersize=2.6,
-        label=name or None,
         path_effects=around,
         zorder=3,
     )
@@ -253,13 +256,16 @@ def _draw(axes: Axes, name: str, points: Array, colour: str) -> None:
             markeredgewidth=1.2,
             zorder=4,
         )
+    return line
 
 
 def _until_far(points: Array, axes: Axes) -> Array:
     """The points up to the first that is many panels away, which is drawn nearer on the same way."""
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     centre, size = np.array([left + right, low + high]) / 2, np.array([right - left, high - low])
-    distance = (np.abs(points / size - centre / size)).max(axis=1)
+    # Of a path that diverges it may not fit into float64, which is far too.
+    with np.errstate(over="ignore"):
+        distance = (np.abs(points / size - centre / size)).max(axis=1)
     far = np.flatnonzero(distance > AWAY)
     if len(far) == 0:
         return points
@@ -270,14 +276,13 @@ def _until_far(points: Array, axes: Axes) -> Array:
     return np.vstack([points[:at], nearer])
 
 
-def _name(sheet: Sheet, axes: Axes, names: list[str]) -> None:
+def _name(sheet: Sheet, axes: Axes, shown: list[Line2D], names: list[str]) -> None:
     """Say over the panel what the paths are called, as many beside each other as there is room for."""
-    shown, hidden = axes.get_legend_handles_labels()
-    words = [sheet.fitted(name, WIDTH - 0.4, TEXT, TEXT)[0] for name in hidden]
+    words = [sheet.fitted(name, WIDTH - 0.4, TEXT, TEXT)[0] for name in names]
     widest = max(sheet.width_of(word, TEXT) for word in words) + 0.45
-    axes.legend(
+    legend = axes.legend(
         shown,
-        words,
+        ["path"] * len(shown),
         loc="lower left",
         bbox_to_anchor=(0, 1.005),
         borderaxespad=0,
@@ -289,3 +294,6 @@ def _name(sheet: Sheet, axes: Axes, names: list[str]) -> None:
         handletextpad=0.5,
         columnspacing=1.2,
     )
+    # Written afterwards: Matplotlib leaves out names that begin with an underscore.
+    for text, name in zip(legend.get_texts(), words, strict=True):
+        text.set(text=name, parse_math=False)
