@@ -58,7 +58,7 @@ examples: .venv/.test
 	$(call draw,quick,--quick)
 	$(BIN)/python examples/first_network.py
 	$(BIN)/python examples/several_labels.py
-	$(BIN)/python examples/grid_search.py
+	$(BIN)/python examples/grid_search.py --epochs 15
 
 pictures: .venv/.test
 	$(call draw,full)

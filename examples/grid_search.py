@@ -1,6 +1,6 @@
 """A grid search over handwritten digits, with scikit-learn's MLPClassifier and with gpunn's.
 
-python examples/grid_search.py [--device cpu]
+python examples/grid_search.py [--device cpu] [--epochs 60]
 """
 
 from __future__ import annotations
@@ -49,4 +49,6 @@ def main(epochs: int = 60, device: str = "cpu") -> float:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--device", default="cpu", help="such as cuda")
-    main(device=parser.parse_args().device)
+    parser.add_argument("--epochs", type=int, default=60, help="of each fit, at most")
+    options = parser.parse_args()
+    main(options.epochs, options.device)
