@@ -50,7 +50,8 @@ campaign: .venv/.test
 # $(call draw,quick or full,options): `.made` goes first, so that an interrupted run leaves no wrong word.
 define draw
 @mkdir -p $(PICTURES) && rm -f $(PICTURES)/.made
-set -e; for name in $(NOTES); do $(BIN)/python examples/$$name.py $(2) --out $(PICTURES); done
+printf '%s\n' $(NOTES) | xargs -P 2 -I{} sh -c \
+	'told=$$($(BIN)/python examples/{}.py $(2) --out $(PICTURES) 2>&1) && echo "$$told" || { echo "$$told"; exit 255; }'
 @echo $(1) > $(PICTURES)/.made
 endef
 

@@ -102,7 +102,8 @@ def relative_error(found, expected):
 @pytest.mark.parametrize(("kind", "hidden", "last", "loss"), list(networks()))
 def test_gradients_agree_with_central_differences(device, kind, hidden, last, loss):
     net, X, T, _ = case(kind, hidden, last, loss, "float64", device)
-    check = gpunn.gradcheck(net, X, T, loss=loss)
+    # More of them where each op is defined; the oracle below looks at all entries everywhere.
+    check = gpunn.gradcheck(net, X, T, loss=loss, entries=100 if device == "numpy" else 10)
     assert check, check
     assert sorted(check.errors) == sorted(net.parameters)
 
