@@ -263,6 +263,8 @@ class _MLP(BaseEstimator, ABC):  # type: ignore[misc]
             self._initialize([self.n_features_in_, *sizes, self.n_outputs_], self._kind(X))
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
+        if not _fits(X):
+            X = X.tocsr()  # Of which rows are taken.
         if self.solver == "lbfgs":
             self._fit_lbfgs(X, Y, weights)
         else:
@@ -395,8 +397,6 @@ class _MLP(BaseEstimator, ABC):  # type: ignore[misc]
     def _fit_stochastic(
         self, X: Any, Y: Array, weights: Array | None, validation: tuple[Any, Any], incremental: bool
     ) -> None:
-        if not _fits(X):
-            X = X.tocsr()
         held_out, X, Y, weights = self._held_out(X, Y, weights, validation)
         count = len(Y)
         network = self._network()

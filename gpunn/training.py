@@ -771,7 +771,7 @@ class Trainer:
                     explain()
                 held, snapshot, size = [], self._engine.state(), 0
             held.append((batches, data))
-            size += batches.data["X"].nbytes
+            size += batches.data["X"].size * batches.data["X"].dtype.itemsize
             runner = self._engine.runner(batches.count, batches.targets)
             runner.bind(**data)
             runner.run()

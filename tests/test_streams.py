@@ -653,3 +653,27 @@ def test_a_trainer_keeps_no_loader_that_it_has_gone_through(start):
     del loader
     gc.collect()
     assert alive() is None
+
+
+def test_minibatches_that_do_not_fit_on_a_gpu_stay_on_the_host(device, monkeypatch):
+    X, y = np.random.default_rng(0).random((40, 5), dtype=np.float32), np.arange(40) % 3
+    batches = [(X[i : i + 10], y[i : i + 10]) for i in range(0, 40, 10)]
+    curves = []
+    for resident in (0.5, 0.0):  # The share of the free memory that data may take there.
+        net = gpunn.Sequential([gpunn.Dense(3, "softmax")], input_shape=5, device=device, seed=0)
+        monkeypatch.setattr(net.backend, "resident", resident, raising=False)
+        history = net.fit(batches, loss="cross_entropy", optimizer=gpunn.SGD(lr=0.5), epochs=3, verbose=0)
+        curves.append(history["loss"])
+    np.testing.assert_allclose(*curves, rtol=1e-6)
+
+
+def test_large_minibatches_are_not_all_held(device, monkeypatch):
+    monkeypatch.setattr("gpunn.training.HELD_BYTES", 100)
+    X, y = np.random.default_rng(0).standard_normal((60, 5)), np.arange(60) % 3
+    net = gpunn.Sequential([gpunn.Dense(3, "softmax")], input_shape=5, device=device, seed=0)
+    batches = [(X[i : i + 10], y[i : i + 10]) for i in range(0, 60, 10)]
+    before = [net.fit(batches, loss="cross_entropy", verbose=0)["loss"][-1]]
+    spoilt = [*batches[:4], (np.full((10, 5), np.nan), y[:10])]
+    with pytest.raises(gpunn.GpunnError, match=r"NaN|nan|not finite"):
+        net.fit(spoilt, loss="cross_entropy", verbose=0)
+    assert net.evaluate(X, y, loss="cross_entropy")["loss"] <= before[0]
